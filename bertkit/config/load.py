@@ -1,0 +1,191 @@
+"""From a recipe and `--set` options to a validated config, and back to YAML."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from bertkit.config.schema import EXECUTION
+from bertkit.errors import ConfigError
+
+Config = TypeVar("Config", bound=BaseModel)
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def recipes_dir() -> Path:
+    """The folder of shipped recipes: inside the package when installed, beside it in a checkout."""
+    inside = _PACKAGE / "recipes"
+    return inside if inside.is_dir() else _PACKAGE.parent / "recipes"
+
+
+def list_recipes() -> list[Path]:
+    """The shipped recipes, by name."""
+    return sorted(recipes_dir().glob("*.yaml"))
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a shipped recipe's name, or of a path to a YAML file.
+
+    Raises:
+        ConfigError: there is no such recipe; names the nearest.
+    """
+    shipped = {path.stem: path for path in list_recipes()}
+    if name in shipped:
+        return shipped[name]
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix in (".yaml", ".yml"):
+        raise ConfigError(f"recipe file {name} does not exist")
+    raise ConfigError(f"no recipe is called '{name}'{_nearest(name, shipped)}; the recipes are {', '.join(shipped)}")
+
+
+def load_config(
+    schema: type[Config], recipe: Path, *, settings: Sequence[str] = (), options: Mapping[str, Any] | None = None
+) -> Config:
+    """The config of `recipe` under `settings` ("section.key=value") and then `options` (dotted key to value).
+
+    Raises:
+        ConfigError: unreadable YAML, unknown keys (names the nearest), or values that do not fit.
+    """
+    values = read_yaml(recipe)
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"--set {setting} is not of the form section.key=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {setting}: the value is not valid YAML") from error
+        _assign(values, key.strip(), value)
+    for key, value in (options or {}).items():
+        if value is not None:
+            _assign(values, key, value)
+    return validate_config(schema, values, source=recipe.name)
+
+
+def validate_config(schema: type[Config], values: Mapping[str, Any], *, source: str) -> Config:
+    """Checks `values` against `schema`.
+
+    Raises:
+        ConfigError: names the key, what is wrong with it, and for unknown keys the nearest one.
+    """
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{source}: {_explain(schema, first)}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold sections such as 'train:', not a {type(values).__name__}")
+    return values
+
+
+def dump_config(config: BaseModel) -> str:
+    """The config as YAML, every field written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def differing_keys(first: BaseModel, second: BaseModel) -> list[str]:
+    """The dotted keys in which two configs differ, but for those that only say how a run is executed."""
+    ignored = set(_execution_keys(type(first)))
+    a, b = dict(_flat(first.model_dump(mode="json"))), dict(_flat(second.model_dump(mode="json")))
+    return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key) and _unindexed(key) not in ignored)
+
+
+def describe_schema(schema: type[BaseModel]) -> list[tuple[str, str, str]]:
+    """Every setting as (dotted key, default, description)."""
+    sections = dict(_sections(schema))
+    rows = []
+    for prefix, section in [("", schema), *((f"{name}.", model) for name, model in sections.items())]:
+        for name, field in section.model_fields.items():
+            if f"{prefix}{name}" not in sections or field.description:
+                default = field.get_default() if not field.is_required() else None
+                shown = "" if isinstance(default, BaseModel | tuple) else yaml.safe_dump(default).splitlines()[0]
+                rows.append((f"{prefix}{name}", shown, field.description or ""))
+    return rows
+
+
+def _assign(values: dict[str, Any], dotted: str, value: Any) -> None:
+    *sections, key = dotted.split(".")
+    for section in sections:
+        inner = values.get(section)
+        if inner is None:
+            inner = values[section] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {dotted}: '{section}' is not a section")
+        values = inner
+    values[key] = value
+
+
+def _explain(schema: type[BaseModel], problem: Mapping[str, Any]) -> str:
+    dotted = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = list(_fields_at(schema, problem["loc"][:-1]))
+        return f"unknown key '{dotted}'{_nearest(str(problem['loc'][-1]), known)}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message
+    given = f" (given: {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
+    return f"{dotted}: {message[:1].lower()}{message[1:]}{given}"
+
+
+def _fields_at(schema: type[BaseModel], location: Sequence[str | int]) -> Iterator[str]:
+    sections = dict(_sections(schema))
+    dotted = ".".join(str(part) for part in location if not isinstance(part, int))
+    yield from sections.get(dotted, schema).model_fields
+
+
+def _sections(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, field in schema.model_fields.items():
+        arguments = getattr(field.annotation, "__args__", ())
+        for candidate in (field.annotation, *arguments):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                yield f"{prefix}{name}", candidate
+                yield from _sections(candidate, f"{prefix}{name}.")
+
+
+def _execution_keys(schema: type[BaseModel]) -> Iterator[str]:
+    for prefix, section in [("", schema), *((f"{name}.", model) for name, model in _sections(schema))]:
+        for name, field in section.model_fields.items():
+            if field.json_schema_extra == EXECUTION:
+                yield f"{prefix}{name}"
+
+
+def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(values, list):
+        for number, value in enumerate(values):
+            yield from _flat(value, f"{prefix}.{number}")
+    else:
+        yield prefix, values
+
+
+def _unindexed(dotted: str) -> str:
+    return ".".join(part for part in dotted.split(".") if not part.isdigit())
+
+
+def _nearest(name: str, known: Any) -> str:
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f": did you mean '{matches[0]}'?" if matches else ""

@@ -1,0 +1,25 @@
+"""The errors a user can mend: one sentence that says what is wrong and what to do."""
+
+
+class BertkitError(Exception):
+    """A mistake in what bertkit was given, never in bertkit: the message names the fix."""
+
+
+class ConfigError(BertkitError):
+    """A recipe, an option, or two settings that do not fit together."""
+
+
+class CorpusError(BertkitError):
+    """Text, a tokenizer or a token store that cannot be used as it is."""
+
+
+class TaskError(BertkitError):
+    """A labelled file or a task that cannot be used as it is."""
+
+
+class CheckpointError(BertkitError):
+    """A run folder, a checkpoint or an export that cannot be trusted or written."""
+
+
+class HubError(BertkitError):
+    """A Hugging Face Hub repository that cannot be read or written."""
