@@ -1,0 +1,212 @@
+"""Checkpoints that are whole or absent: written aside, synced, renamed; verified before they are trusted.
+
+`checkpoints/step-0010000/` holds `model.safetensors`, `optimizer.safetensors` and `checkpoint.json`: the counters of
+the run and the size and hash of the other two.
+"""
+
+import errno
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from bertkit.errors import CheckpointError
+from bertkit.train.optim import optimizer_tensors, restore_optimizer
+from bertkit.train.state import TrainState
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+MODEL_FILE, OPTIMIZER_FILE, MANIFEST_FILE = "model.safetensors", "optimizer.safetensors", "checkpoint.json"
+COUNTERS = ("step", "phase", "tokens", "instances", "elapsed_s")
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk whose files were found whole."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        return int(self.manifest["step"])
+
+
+def save_checkpoint(
+    state: TrainState, folder: Path, *, model: nn.Module, scaler: Any = None, keep: int | None = None
+) -> Path:
+    """Writes `state` under `folder`/step-NNNNNNN and returns that path; `model` is the state's, unwrapped.
+
+    Older checkpoints beyond `keep` are removed after the new one is whole.
+
+    Raises:
+        CheckpointError: the disk is full or the folder cannot be written; nothing half-written stays.
+    """
+    path = folder / f"step-{state.step:07d}"
+    aside = folder / f".{path.name}.partial"
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        save_file(model_tensors(model), aside / MODEL_FILE)
+        save_file(_detached(optimizer_tensors(model, state.optimizer)), aside / OPTIMIZER_FILE)
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            **{name: getattr(state, name) for name in COUNTERS},
+            "position": state.position.to_dict() if state.position is not None else None,
+            "scaler": scaler.state_dict() if scaler is not None else None,
+            "files": {name: _fingerprint(aside / name) for name in (MODEL_FILE, OPTIMIZER_FILE)},
+        }
+        sealed = manifest | {"seal": _seal(manifest)}
+        (aside / MANIFEST_FILE).write_text(json.dumps(sealed, indent=2) + "\n", encoding="utf-8")
+        for name in (MODEL_FILE, OPTIMIZER_FILE, MANIFEST_FILE, ""):
+            _sync(aside / name)
+        shutil.rmtree(path, ignore_errors=True)
+        aside.rename(path)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise CheckpointError(_why_not_written(error, path)) from error
+    if keep is not None:
+        for old in list_checkpoints(folder)[keep:]:
+            shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints under `folder`, newest first, unverified."""
+    return sorted(folder.glob("step-*"), key=lambda path: path.name, reverse=True)
+
+
+def latest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that is whole; damaged ones are named in a warning and passed over.
+
+    Raises:
+        CheckpointError: there are checkpoints and not one is whole.
+    """
+    paths = list_checkpoints(folder)
+    for path in paths:
+        try:
+            return open_checkpoint(path)
+        except CheckpointError as error:
+            logger.warning("%s; falling back to the checkpoint before it", error)
+    if paths:
+        raise CheckpointError(
+            f"no checkpoint under {folder} is whole: remove the folder to start the run again from its first step"
+        )
+    return None
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Verifies the size and hash of every file of the checkpoint at `path`.
+
+    Raises:
+        CheckpointError: a file is missing, truncated or altered, or the format is another version's.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST_FILE).read_text(encoding="utf-8"))
+        files = dict(manifest["files"])
+        version, seal = manifest["format_version"], manifest.pop("seal")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"checkpoint {path} is damaged: {MANIFEST_FILE} cannot be read") from error
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"checkpoint {path} has format {version}, this bertkit reads {FORMAT_VERSION}")
+    if seal != _seal(manifest):
+        raise CheckpointError(f"checkpoint {path} is damaged: {MANIFEST_FILE} was altered")
+    for name, expected in files.items():
+        if not (path / name).is_file():
+            raise CheckpointError(f"checkpoint {path} is damaged: {name} is missing")
+        if (path / name).stat().st_size != expected["bytes"]:
+            raise CheckpointError(f"checkpoint {path} is damaged: {name} is truncated")
+        if _fingerprint(path / name) != expected:
+            raise CheckpointError(f"checkpoint {path} is damaged: {name} does not match its hash")
+    return Checkpoint(path, manifest)
+
+
+def restore(
+    checkpoint: Checkpoint,
+    state: TrainState,
+    *,
+    model: nn.Module,
+    position: Callable[[dict[str, int]], Any],
+    scaler: Any = None,
+) -> None:
+    """Puts a verified checkpoint into `state`, exactly; `position` builds the loader's position from its dict."""
+    load_weights(checkpoint, model)
+    restore_optimizer(model, state.optimizer, load_file(checkpoint.path / OPTIMIZER_FILE))
+    for name in COUNTERS:
+        setattr(state, name, checkpoint.manifest[name])
+    saved = checkpoint.manifest["position"]
+    state.position = None if saved is None else position(saved)
+    if scaler is not None and checkpoint.manifest["scaler"]:
+        scaler.load_state_dict(checkpoint.manifest["scaler"])
+
+
+@torch.no_grad()
+def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Copies a verified checkpoint's weights into `model`, whose tensors must be exactly those.
+
+    Raises:
+        CheckpointError: the checkpoint is of a model of another shape.
+    """
+    saved, own = load_file(checkpoint.path / MODEL_FILE), dict(_named_tensors(model))
+    if {n: t.shape for n, t in saved.items()} != {n: t.shape for n, t in own.items()}:
+        raise CheckpointError(f"checkpoint {checkpoint.path} is of a model of another shape than config.yaml describes")
+    for name, tensor in own.items():
+        tensor.copy_(saved[name])
+
+
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and persistent buffer of `model` once, tied ones under their first name."""
+    return _detached(dict(_named_tensors(model)))
+
+
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    persistent = model.state_dict()
+    yield from ((name, buffer) for name, buffer in model.named_buffers() if name in persistent)
+
+
+def _detached(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return {"bytes": path.stat().st_size, "xxh3_128": digest.hexdigest()}
+
+
+def _seal(manifest: dict[str, Any]) -> str:
+    """A hash of the manifest itself: its counters decide where the data goes on."""
+    return xxhash.xxh3_128_hexdigest(json.dumps(manifest, sort_keys=True).encode())
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _why_not_written(error: Exception, path: Path) -> str:
+    full = isinstance(error, OSError) and error.errno in _DISK_FULL
+    if full or any(f"os error {code}" in str(error) or f"code: {code}" in str(error) for code in _DISK_FULL):
+        return f"the disk is full, so checkpoint {path} was not written: free some space and run the same command again"
+    return f"checkpoint {path} cannot be written: {error}"

@@ -1,0 +1,57 @@
+"""accelerate set up for one run: device, precision, processes, trackers."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from bertkit.errors import ConfigError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+def resolve_precision(precision: Literal["auto", "fp32", "bf16", "fp16"], *, device: torch.device) -> Precision:
+    """'auto' as bf16 where `device` multiplies it fast, else fp32.
+
+    Raises:
+        ConfigError: fp16 on a device that cannot train in it.
+    """
+    if precision == "fp16" and device.type == "cpu":
+        raise ConfigError("train.precision fp16 needs a GPU: set it to bf16 or fp32")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if device.type == "cpu":
+        has = torch.cpu.get_capabilities()
+        return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "fp32"
+    return "fp32"
+
+
+def build_accelerator(
+    precision: Literal["auto", "fp32", "bf16", "fp16"], *, run_dir: Path | None = None, trackers: Sequence[str] = ()
+) -> Accelerator:
+    """An Accelerator for this process at `precision`, logging to `trackers` under `run_dir`."""
+    # accelerate keeps its settings for the life of the process; a second run in it may want others.
+    AcceleratorState._reset_state()
+    device = Accelerator().device
+    AcceleratorState._reset_state()
+    resolved = resolve_precision(precision, device=device)
+    return Accelerator(
+        mixed_precision="no" if resolved == "fp32" else resolved,
+        log_with=list(trackers) or None,
+        project_dir=str(run_dir) if run_dir else None,
+        # Batches come from bertkit's own loader, already this process's share.
+        step_scheduler_with_optimizer=False,
+    )
+
+
+def seed_step(seed: int, *, step: int, rank: int) -> None:
+    """Seeds torch for one optimizer step of one process, which makes dropout a function of these three numbers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed((seed * 1_000_003 + step) * 65_537 + rank)

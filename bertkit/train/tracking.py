@@ -1,0 +1,90 @@
+"""What a run leaves to read: `metrics.jsonl`, one JSON object a line, and accelerate's trackers when asked."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from bertkit.train.loop import StepReport
+from bertkit.train.state import TrainState
+
+
+class MetricsLog:
+    """Appends rows to `metrics.jsonl` on the main process; opening it at a step drops the rows behind that step."""
+
+    def __init__(self, path: Path, *, accelerator: Accelerator, from_step: int = 0) -> None:
+        self._path = path
+        self._accelerator = accelerator
+        if accelerator.is_main_process:
+            _drop_rows_behind(path, from_step)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends one row, which has a `step`, and hands its figures to the trackers."""
+        if not self._accelerator.is_main_process:
+            return
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        figures = {name: value for name, value in row.items() if isinstance(value, int | float)}
+        self._accelerator.log(figures, step=int(row["step"]))
+
+
+class Window:
+    """Means over the steps since the last log line, kept on the device until somebody takes them."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def add(self, report: StepReport) -> None:
+        self._reports += 1
+        self._tokens += report.tokens
+        self._learning_rate = report.learning_rate
+        figures = {f"{name}_loss": value for name, value in report.losses.items()}
+        figures |= {f"{name}_accuracy": value for name, value in report.accuracies.items()}
+        for name, value in (figures | {"grad_norm": report.grad_norm}).items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach()
+
+    def take(self, state: TrainState) -> dict[str, float]:
+        """One row of `metrics.jsonl`; waits for the device and begins a new window."""
+        seconds = max(time.monotonic() - self._began_s, 1e-9)
+        means = {name: float(value) / self._reports for name, value in self._sums.items()}
+        row = {
+            "step": state.step,
+            "loss": sum(value for name, value in means.items() if name.endswith("_loss")),
+            **means,
+            "learning_rate": self._learning_rate,
+            "tokens_per_s": self._tokens / seconds,
+            "tokens": state.tokens,
+            "elapsed_s": state.elapsed_s,
+        }
+        self._begin()
+        return row
+
+    def _begin(self) -> None:
+        self._reports = self._tokens = 0
+        self._learning_rate = 0.0
+        self._sums: dict[str, Any] = {}
+        self._began_s = time.monotonic()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a `metrics.jsonl`; a last line cut short by a kill is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def _drop_rows_behind(path: Path, step: int) -> None:
+    """Rows behind the checkpoint a run resumes from will be written again."""
+    if not path.exists():
+        return
+    kept = [row for row in read_metrics(path) if row["step"] <= step]
+    aside = path.with_name(f".{path.name}.partial")
+    aside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    aside.replace(path)
