@@ -1,0 +1,83 @@
+"""bertkit's BERT: importing this package registers it with transformers' Auto classes."""
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForNextSentencePrediction,
+    AutoModelForPreTraining,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    BertTokenizer,
+)
+from transformers.models.auto import modeling_auto
+
+from bertkit.model.configuration_bertkit import BertKitConfig
+from bertkit.model.convert import register_conversions, to_stock
+from bertkit.model.losses import pretraining_correct, pretraining_counts, pretraining_losses
+from bertkit.model.modeling_bertkit import (
+    BertKitForMaskedLM,
+    BertKitForMultipleChoice,
+    BertKitForNextSentencePrediction,
+    BertKitForPreTraining,
+    BertKitForPreTrainingOutput,
+    BertKitForQuestionAnswering,
+    BertKitForSequenceClassification,
+    BertKitForTokenClassification,
+    BertKitModel,
+    BertKitPreTrainedModel,
+)
+
+__all__ = [
+    "BertKitConfig",
+    "BertKitForMaskedLM",
+    "BertKitForMultipleChoice",
+    "BertKitForNextSentencePrediction",
+    "BertKitForPreTraining",
+    "BertKitForPreTrainingOutput",
+    "BertKitForQuestionAnswering",
+    "BertKitForSequenceClassification",
+    "BertKitForTokenClassification",
+    "BertKitModel",
+    "BertKitPreTrainedModel",
+    "pretraining_correct",
+    "pretraining_counts",
+    "pretraining_losses",
+    "to_stock",
+]
+
+# Auto class, our class behind it, and transformers' table of the class names it knows for the same use.
+_AUTO_CLASSES = (
+    (AutoModel, BertKitModel, "MODEL_MAPPING_NAMES"),
+    (AutoModelForPreTraining, BertKitForPreTraining, "MODEL_FOR_PRETRAINING_MAPPING_NAMES"),
+    (AutoModelForMaskedLM, BertKitForMaskedLM, "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),
+    (
+        AutoModelForNextSentencePrediction,
+        BertKitForNextSentencePrediction,
+        "MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING_NAMES",
+    ),
+    (
+        AutoModelForSequenceClassification,
+        BertKitForSequenceClassification,
+        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+    ),
+    (AutoModelForTokenClassification, BertKitForTokenClassification, "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES"),
+    (AutoModelForQuestionAnswering, BertKitForQuestionAnswering, "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES"),
+    (AutoModelForMultipleChoice, BertKitForMultipleChoice, "MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES"),
+)
+
+
+def _register() -> None:
+    AutoConfig.register(BertKitConfig.model_type, BertKitConfig, exist_ok=True)
+    AutoTokenizer.register(BertKitConfig, BertTokenizer, exist_ok=True)
+    for auto_class, model_class, names in _AUTO_CLASSES:
+        auto_class.register(BertKitConfig, model_class, exist_ok=True)
+        # Some of transformers' tools, and its test suite, ask by class name what a model is for.
+        getattr(modeling_auto, names)[BertKitConfig.model_type] = model_class.__name__
+    register_conversions()
+
+
+_register()

@@ -1,0 +1,550 @@
+"""BERT as in the paper (Devlin et al. 2019), in the paper's order, over packed tokens.
+
+Shape letters: B rows, S row length, T packed tokens, I instances, M masked positions, D hidden, N heads, H head size,
+F feed-forward, V vocabulary, C classes.
+
+Every class has two doors to one forward:
+
+- Hugging Face's: `input_ids` [B, S] with `attention_mask`, padded in and padded out, as transformers' `Bert*` classes.
+  Padding is never computed and has no loss: hidden states and logits are zero there (span logits the lowest number, so
+  that no span starts or ends in padding).
+- the packed one: `input_ids` [T] with `cu_seqlens` [I + 1] and `max_seqlen`; states and logits come back packed, those
+  of a masked LM head at `masked_positions` [M] only. Nothing in it waits for the device.
+"""
+
+# mypy: disallow-untyped-decorators=False
+# Annotations must stay objects, not strings: transformers reads them to learn which outputs a forward can record.
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPooling,
+    MaskedLMOutput,
+    MultipleChoiceModelOutput,
+    NextSentencePredictorOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from transformers.utils.generic import ModelOutput, can_return_tuple
+from transformers.utils.output_capturing import capture_outputs
+
+from bertkit.model.attention import attend
+from bertkit.model.configuration_bertkit import BertKitConfig
+from bertkit.model.losses import problem_type_of, sequence_loss, span_loss
+from bertkit.model.packing import Layout, layout_of, the_one_given
+
+
+class BertKitKwargs(TypedDict, total=False):
+    """What every forward takes beside its own arguments: transformers' switches, and the packed door's boundaries.
+
+    cu_seqlens: [I + 1] int32, where each instance starts and, last, T; max_seqlen: the longest instance's length;
+    masked_positions: [M] int64 into T, where a masked LM head predicts (everywhere without it).
+    transformers' own names for them, `cu_seq_lens_q` and `max_length_q` (with `input_ids` [1, T]), mean the same.
+    """
+
+    output_hidden_states: bool | int | list[int] | None
+    output_attentions: bool | None
+    return_dict: bool | None
+    cu_seqlens: Tensor | None
+    max_seqlen: int | None
+    masked_positions: Tensor | None
+    cu_seq_lens_q: Tensor | None
+    max_length_q: int | None
+
+
+# ---- the encoder: section 3, "Model Architecture" and "Input/Output Representations" ----
+
+
+class BertKitEmbeddings(nn.Module):
+    """The sum of word, segment and position embeddings, normalised (figure 2)."""
+
+    def __init__(self, config: BertKitConfig) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self, given: Tensor, token_type_ids: Tensor | None, position_ids: Tensor | None, layout: Layout
+    ) -> Tensor:
+        # What is given are ids, or word embeddings the caller has looked up.
+        words_TD = layout.inward(given) if given.is_floating_point() else self.word_embeddings(layout.inward(given))
+        position_ids_T = self._positions(layout) if position_ids is None else layout.inward(position_ids)
+        token_type_ids_T = torch.zeros_like(position_ids_T) if token_type_ids is None else layout.inward(token_type_ids)
+        segments_TD, positions_TD = (
+            self.token_type_embeddings(token_type_ids_T),
+            self.position_embeddings(position_ids_T),
+        )
+        normed_TD: Tensor = self.dropout(self.LayerNorm(words_TD + segments_TD + positions_TD))
+        return normed_TD
+
+    def _positions(self, layout: Layout) -> Tensor:
+        if layout.row_length > self.position_embeddings.num_embeddings:
+            raise ValueError(
+                f"a sequence of {layout.row_length} tokens exceeds max_position_embeddings "
+                f"{self.position_embeddings.num_embeddings}: truncate the first or raise the second"
+            )
+        return layout.positions_T()
+
+
+class BertKitAttention(nn.Module):
+    """Multi-head self-attention, its output projection, and the residual normalised after it (Vaswani et al. 2017)."""
+
+    def __init__(self, config: BertKitConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.out = nn.Linear(config.hidden_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_TD: Tensor, layout: Layout) -> tuple[Tensor, Tensor | None]:
+        qkv_T3NH = self.qkv(hidden_TD).unflatten(-1, (3, self.config.num_attention_heads, -1))
+        context_TNH, weights_BNSS = attend(
+            qkv_T3NH,
+            layout,
+            implementation=self.config._attn_implementation or "eager",
+            dropout=self.config.attention_probs_dropout_prob if self.training else 0.0,
+        )
+        projected_TD = self.dropout(self.out(context_TNH.flatten(1)))
+        return self.LayerNorm(hidden_TD + projected_TD), weights_BNSS
+
+
+class BertKitFeedForward(nn.Module):
+    """Two projections with GELU between them, and the residual normalised after them."""
+
+    def __init__(self, config: BertKitConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.down = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_TD: Tensor) -> Tensor:
+        inner_TF = self.activation(self.up(hidden_TD))
+        normed_TD: Tensor = self.LayerNorm(hidden_TD + self.dropout(self.down(inner_TF)))
+        return normed_TD
+
+
+class BertKitLayer(GradientCheckpointingLayer):
+    """One block of the encoder: attention, then feed-forward."""
+
+    def __init__(self, config: BertKitConfig) -> None:
+        super().__init__()
+        self.attention = BertKitAttention(config)
+        self.feed_forward = BertKitFeedForward(config)
+
+    def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
+        # Hidden states come in the caller's form when they are recorded, so that what the caller holds lies on the path
+        # of the gradient; packed, as they are computed, otherwise.
+        recorded = hidden.dim() == 3
+        hidden_TD = layout.inward(hidden) if recorded else hidden
+        hidden_TD, _ = self.attention(hidden_TD, layout)
+        hidden_TD = self.feed_forward(hidden_TD)
+        return layout.outward(hidden_TD) if recorded else hidden_TD
+
+
+class BertKitPooler(nn.Module):
+    """The first token's hidden state through a tanh layer: one vector an instance (the paper's C)."""
+
+    def __init__(self, config: BertKitConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, first_ID: Tensor) -> Tensor:
+        return torch.tanh(self.dense(first_ID))
+
+
+# ---- the heads of pre-training: section 3.1 ----
+
+
+class BertKitMaskedLMHead(nn.Module):
+    """Task 1: a hidden state to the scores of every word, by the transposed word embeddings."""
+
+    def __init__(self, config: BertKitConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+
+    def forward(self, hidden_MD: Tensor) -> Tensor:
+        logits_MV: Tensor = self.decoder(self.LayerNorm(self.activation(self.dense(hidden_MD))))
+        return logits_MV
+
+
+# ---- the models ----
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a head reads: packed states, pooled states, where the tokens lie, and the outputs it must pass on."""
+
+    hidden_TD: Tensor
+    pooled_ID: Tensor | None
+    layout: Layout
+    outputs: BaseModelOutputWithPooling
+    masked_positions: Tensor | None
+
+    def recorded(self) -> dict[str, Any]:
+        """The recorded hidden states and attentions, as fields of a head's output."""
+        return {"hidden_states": self.outputs.hidden_states, "attentions": self.outputs.attentions}
+
+
+class BertKitPreTrainedModel(PreTrainedModel):
+    """What every bertkit model shares: configuration, initialisation, and the door from a head to the encoder."""
+
+    config_class = BertKitConfig
+    config: BertKitConfig
+    base_model_prefix = "bert"
+    supports_gradient_checkpointing = True
+    # Every loss here is a mean over its own batch, so Trainer must divide it by the accumulation steps itself.
+    accepts_loss_kwargs = False
+    bert: nn.Module  # the encoder of a class with a head
+    _no_split_modules = ["BertKitEmbeddings", "BertKitLayer"]  # noqa: RUF012
+    _supports_sdpa = True
+    _can_record_outputs = {"hidden_states": BertKitLayer, "attentions": BertKitAttention}  # noqa: RUF012
+
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        # transformers guesses this from the source text; attention here reads the config at every call.
+        return True
+
+    def _encode(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        position_ids: Tensor | None,
+        inputs_embeds: Tensor | None,
+        masked_positions: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Encoded:
+        """Run the encoder under a head."""
+        layout = layout_of(input_ids, inputs_embeds, attention_mask, **kwargs)
+        if masked_positions is not None and layout.form == "rows":
+            raise ValueError("masked_positions count packed tokens: give cu_seqlens and max_seqlen with them")
+        kwargs.update(layout=layout, return_dict=True)
+        outputs = self.bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        hidden_TD = layout.inward(outputs.last_hidden_state)
+        return Encoded(hidden_TD, outputs.pooler_output, layout, outputs, masked_positions)
+
+
+class BertKitModel(BertKitPreTrainedModel):
+    """The BERT encoder, agreeing with transformers' `BertModel` (Devlin et al. 2019, section 3)."""
+
+    def __init__(self, config: BertKitConfig, add_pooling_layer: bool = True) -> None:
+        super().__init__(config)
+        config.check_is_encoder()
+        self.embeddings = BertKitEmbeddings(config)
+        self.layers = nn.ModuleList([BertKitLayer(config) for _ in range(config.num_hidden_layers)])
+        self.pooler = BertKitPooler(config) if add_pooling_layer else None
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The word embeddings."""
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the word embeddings."""
+        self.embeddings.word_embeddings = value  # type: ignore[assignment]
+
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        layout: Layout | None = None,
+        **kwargs: Unpack[BertKitKwargs],
+    ) -> tuple[Tensor, ...] | BaseModelOutputWithPooling:
+        """Encode rows [B, S] or packed tokens [T]; returns states in the same form and, pooled, [I, D].
+
+        layout: where the tokens lie, if the caller has worked it out already.
+        """
+        if layout is None:
+            layout = layout_of(input_ids, inputs_embeds, attention_mask, **kwargs)
+        given = the_one_given(input_ids, inputs_embeds)
+        embeddings_TD = self.embeddings(given, token_type_ids, position_ids, layout)
+        recorded = kwargs.get("output_hidden_states", self.config.output_hidden_states)
+        hidden = layout.outward(embeddings_TD) if recorded else embeddings_TD
+        for layer in self.layers:
+            hidden = layer(hidden, layout)
+        hidden_TD = layout.inward(hidden) if recorded else hidden
+        pooled_ID = None if self.pooler is None else self.pooler(hidden_TD.index_select(0, layout.first_token_I))
+        states = hidden if recorded else layout.outward(hidden_TD)
+        return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled_ID)
+
+
+class _LabelledModel(BertKitPreTrainedModel):
+    """A model with one head and one kind of labels: the encoder runs, then `_score` makes of it a loss and logits."""
+
+    output_class: type[ModelOutput]
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Unpack[BertKitKwargs],
+    ) -> tuple[Tensor, ...] | ModelOutput:
+        """Encode and score; the shapes of logits and labels stand in the docstring of each class."""
+        encoded = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        loss, logits = self._score(encoded, labels)
+        return self.output_class(loss=loss, logits=logits, **encoded.recorded())
+
+    def _score(self, encoded: Encoded, labels: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        raise NotImplementedError
+
+
+@dataclass
+class BertKitForPreTrainingOutput(ModelOutput):
+    """Both heads' scores: `prediction_logits` [B, S, V], or [M, V] packed, and `seq_relationship_logits` [I, 2].
+
+    loss: the sum of the means of the losses whose labels were given.
+    """
+
+    loss: Tensor | None = None
+    prediction_logits: Tensor | None = None
+    seq_relationship_logits: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+class _TiedToWordEmbeddings(BertKitPreTrainedModel):
+    """A model whose masked LM head shares its matrix with the word embeddings."""
+
+    _tied_weights_keys = {"mlm_head.decoder.weight": "bert.embeddings.word_embeddings.weight"}  # noqa: RUF012
+
+    mlm_head: BertKitMaskedLMHead
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """The projection to the vocabulary."""
+        return self.mlm_head.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        """Replace the projection to the vocabulary."""
+        self.mlm_head.decoder = new_embeddings
+
+    def _score(self, encoded: Encoded, labels: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        """Average the loss over the labels, and score words at the masked positions [M, V] or at every token."""
+        if encoded.masked_positions is not None:
+            logits_MV = self.mlm_head(encoded.hidden_TD.index_select(0, encoded.masked_positions))
+            return None if labels is None else F.cross_entropy(logits_MV, labels), logits_MV
+        logits_TV = self.mlm_head(encoded.hidden_TD)
+        loss = None if labels is None else F.cross_entropy(logits_TV, encoded.layout.inward(labels))
+        return loss, encoded.layout.outward(logits_TV)
+
+
+class BertKitForPreTraining(_TiedToWordEmbeddings):
+    """BERT with both pre-training heads: masked LM and next sentence prediction (section 3.1)."""
+
+    def __init__(self, config: BertKitConfig) -> None:
+        super().__init__(config)
+        self.bert = BertKitModel(config)
+        self.mlm_head = BertKitMaskedLMHead(config)
+        self.nsp_head = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        next_sentence_label: Tensor | None = None,
+        **kwargs: Unpack[BertKitKwargs],
+    ) -> tuple[Tensor, ...] | BertKitForPreTrainingOutput:
+        """Score words and next sentences; labels [B, S] with -100 where none, or [M] packed; 0 in [I]: B follows A."""
+        encoded = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        loss, prediction_logits = self._score(encoded, labels)
+        logits_I2 = self.nsp_head(encoded.pooled_ID)
+        if next_sentence_label is not None:
+            nsp_loss = F.cross_entropy(logits_I2, next_sentence_label.view(-1))
+            loss = nsp_loss if loss is None else loss + nsp_loss
+        return BertKitForPreTrainingOutput(
+            loss=loss, prediction_logits=prediction_logits, seq_relationship_logits=logits_I2, **encoded.recorded()
+        )
+
+
+class BertKitForMaskedLM(_TiedToWordEmbeddings, _LabelledModel):
+    """BERT with the masked LM head (section 3.1, task 1): logits [B, S, V] or [M, V]; labels [B, S] or [M]."""
+
+    output_class = MaskedLMOutput
+
+    def __init__(self, config: BertKitConfig) -> None:
+        super().__init__(config)
+        self.bert = BertKitModel(config, add_pooling_layer=False)
+        self.mlm_head = BertKitMaskedLMHead(config)
+        self.post_init()
+
+
+class BertKitForNextSentencePrediction(_LabelledModel):
+    """BERT with the next sentence head (section 3.1, task 2): logits [I, 2]; labels [I], 0 where B follows A."""
+
+    output_class = NextSentencePredictorOutput
+
+    def __init__(self, config: BertKitConfig) -> None:
+        super().__init__(config)
+        self.bert = BertKitModel(config)
+        self.nsp_head = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+    def _score(self, encoded: Encoded, labels: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        logits_I2 = self.nsp_head(encoded.pooled_ID)
+        return None if labels is None else F.cross_entropy(logits_I2, labels.view(-1)), logits_I2
+
+
+# ---- the heads of fine-tuning: section 3.2 and figure 4 ----
+
+
+class BertKitForSequenceClassification(_LabelledModel):
+    """BERT with a classifier or regressor on the pooled vector (section 4.1): logits [I, C].
+
+    labels: [I] of ids or of numbers, or [I, C], as `config.problem_type` says or, if it is None, their type.
+    """
+
+    output_class = SequenceClassifierOutput
+
+    def __init__(self, config: BertKitConfig) -> None:
+        super().__init__(config)
+        self.num_labels = _num_labels(config)
+        self.bert = BertKitModel(config)
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
+        self.post_init()
+
+    def _score(self, encoded: Encoded, labels: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        logits_IC = self.classifier(self.dropout(encoded.pooled_ID))
+        if labels is None:
+            return None, logits_IC
+        if self.config.problem_type is None:
+            self.config.problem_type = problem_type_of(self.num_labels, labels)
+        return sequence_loss(logits_IC, labels, self.config.problem_type), logits_IC
+
+
+class BertKitForTokenClassification(_LabelledModel):
+    """BERT with a classifier on every token (section 5.3): logits [B, S, C] or [T, C]; labels [B, S] or [T]."""
+
+    output_class = TokenClassifierOutput
+
+    def __init__(self, config: BertKitConfig) -> None:
+        super().__init__(config)
+        self.num_labels = _num_labels(config)
+        self.bert = BertKitModel(config, add_pooling_layer=False)
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
+        self.post_init()
+
+    def _score(self, encoded: Encoded, labels: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        logits_TC = self.classifier(self.dropout(encoded.hidden_TD))
+        loss = None if labels is None else F.cross_entropy(logits_TC, encoded.layout.inward(labels))
+        return loss, encoded.layout.outward(logits_TC)
+
+
+class BertKitForQuestionAnswering(BertKitPreTrainedModel):
+    """BERT with the scores of a span's start and end at every token (section 4.2)."""
+
+    def __init__(self, config: BertKitConfig) -> None:
+        super().__init__(config)
+        self.num_labels = _num_labels(config)
+        self.bert = BertKitModel(config, add_pooling_layer=False)
+        self.qa_outputs = nn.Linear(config.hidden_size, self.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        **kwargs: Unpack[BertKitKwargs],
+    ) -> tuple[Tensor, ...] | QuestionAnsweringModelOutput:
+        """Score starts and ends [B, S], or [T] packed; positions [I] count within their row or instance."""
+        encoded = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        start_T, end_T = self.qa_outputs(encoded.hidden_TD).unbind(-1)
+        lowest = torch.finfo(start_T.dtype).min
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            start_loss = span_loss(encoded.layout.to_rows(start_T, fill=lowest), start_positions)
+            loss = (start_loss + span_loss(encoded.layout.to_rows(end_T, fill=lowest), end_positions)) / 2
+        return QuestionAnsweringModelOutput(
+            loss=loss,
+            start_logits=encoded.layout.outward(start_T, fill=lowest),
+            end_logits=encoded.layout.outward(end_T, fill=lowest),
+            **encoded.recorded(),
+        )
+
+
+class BertKitForMultipleChoice(BertKitPreTrainedModel):
+    """BERT with one score for each pairing of a context and a choice (section 4.4)."""
+
+    def __init__(self, config: BertKitConfig) -> None:
+        super().__init__(config)
+        self.bert = BertKitModel(config)
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_choices: int | None = None,
+        **kwargs: Unpack[BertKitKwargs],
+    ) -> tuple[Tensor, ...] | MultipleChoiceModelOutput:
+        """Score the choices of [B, choices, S], or of packed [T] by `num_choices`; labels [B]: the right one."""
+        if num_choices is None:
+            num_choices = _num_choices(input_ids, inputs_embeds)
+        input_ids, attention_mask = _flat_choices(input_ids, 3), _flat_choices(attention_mask, 3)
+        token_type_ids, position_ids = _flat_choices(token_type_ids, 3), _flat_choices(position_ids, 3)
+        inputs_embeds = _flat_choices(inputs_embeds, 4)
+        encoded = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        logits = self.classifier(self.dropout(encoded.pooled_ID)).view(-1, num_choices)
+        loss = None if labels is None else F.cross_entropy(logits, labels)
+        return MultipleChoiceModelOutput(loss=loss, logits=logits, **encoded.recorded())
+
+
+def _num_labels(config: BertKitConfig) -> int:
+    # transformers allows a config without labels; two are its default.
+    return config.num_labels or 2
+
+
+def _num_choices(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> int:
+    if input_ids is not None and input_ids.dim() == 3:
+        return input_ids.shape[1]
+    if inputs_embeds is not None and inputs_embeds.dim() == 4:
+        return inputs_embeds.shape[1]
+    raise ValueError("packed multiple choice needs num_choices, the number of choices that follow one another")
+
+
+def _flat_choices(given: Tensor | None, rank: int) -> Tensor | None:
+    return given.flatten(0, 1) if given is not None and given.dim() == rank else given
