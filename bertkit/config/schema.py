@@ -7,13 +7,14 @@ Derived numbers are methods; checks across fields name both fields and the fix.
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 # Fields that change how a run is executed or watched, never which weights come out:
 # a run folder continues under other values of these.
-EXECUTION = {"execution_only": True}
+EXECUTION: JsonDict = {"execution_only": True}
 
 
 class Section(BaseModel):

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast
 
 from bertkit.errors import ConfigError
 
@@ -48,6 +49,21 @@ def build_accelerator(
         # Batches come from bertkit's own loader, already this process's share.
         step_scheduler_with_optimizer=False,
     )
+
+
+def anyone(accelerator: Accelerator, flag: bool) -> bool:
+    """Whether `flag` is true on any process: all leave the loop at the same step, or the rest would wait for ever."""
+    if accelerator.num_processes == 1:
+        return flag
+    votes = accelerator.reduce(torch.tensor(int(flag), device=accelerator.device), "sum")
+    return int(votes) > 0
+
+
+def main_says(accelerator: Accelerator, value: float) -> float:
+    """The main process's `value` on every process; clocks differ, decisions made by them must not."""
+    if accelerator.num_processes == 1:
+        return value
+    return float(broadcast(torch.tensor(value, dtype=torch.float64, device=accelerator.device)))
 
 
 def seed_step(seed: int, *, step: int, rank: int) -> None:

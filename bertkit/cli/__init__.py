@@ -1,0 +1,47 @@
+"""The command line: options become a config, a config goes to one workflow, a workflow's value is printed.
+
+Nothing heavy is imported here or in the command files: `bertkit --help` must answer at once.
+"""
+
+from typing import Annotated
+
+import typer
+
+import bertkit
+from bertkit.cli import demo, evaluate, export, prepare, pretrain, recipes
+
+app = typer.Typer(
+    name="bertkit",
+    help="A folder of text to a pre-trained, scored and published BERT, each step one command.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bertkit {bertkit.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("pretrain")(pretrain.pretrain)
+app.command("prepare")(prepare.prepare)
+app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
+app.command("demo")(demo.demo)
+app.add_typer(recipes.app, name="recipes")
+
+
+def main() -> None:
+    """The entry point of the `bertkit` command."""
+    app()

@@ -1,0 +1,207 @@
+"""What the user sees: progress and notes on standard error, results on standard output, errors as one line."""
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import typer
+
+from bertkit.errors import BertkitError
+
+if TYPE_CHECKING:
+    from bertkit.workflows.watch import TrainingStatus
+
+ERROR_EXIT, INTERRUPTED_EXIT = 2, 130
+# Without a terminal, one line a training log row and one line of other progress every so many seconds.
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextlib.contextmanager
+def errors_as_one_line() -> Iterator[None]:
+    """A BertkitError becomes one red line and exit code 2, Ctrl-C exit code 130; anything else keeps its traceback."""
+    try:
+        yield
+    except BertkitError as error:
+        _say_error(str(error))
+        raise typer.Exit(ERROR_EXIT) from None
+    except KeyboardInterrupt:
+        _say_error("interrupted; the same command goes on from what is already done")
+        raise typer.Exit(INTERRUPTED_EXIT) from None
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one of its launch (torchrun, accelerate, srun) that talks to the user."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+class ConsoleWatcher:
+    """Shows a workflow's progress: bars when standard error is a terminal, plain lines when it is not."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False, quiet=not is_main_process())
+        self._bar = _Bar(self._console) if self._console.is_terminal else None
+        self._last_line_s = 0.0
+        self._handler = _NoteHandler(self)
+
+    def __enter__(self) -> Self:
+        logger = logging.getLogger("bertkit")
+        logger.addHandler(self._handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        _quieten_libraries()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.close()
+        logging.getLogger("bertkit").removeHandler(self._handler)
+
+    def begin(self, title: str) -> None:
+        """A part of the workflow begins."""
+        if self._bar:
+            self._bar.close()
+        self.note(f"[bold]{title}[/bold]", markup=True)
+
+    def note(self, text: str, *, markup: bool = False, style: str | None = None) -> None:
+        """Prints one sentence above the bar."""
+        self._console.print(text, markup=markup, style=style, soft_wrap=True)
+
+    def work(self, description: str, done: int, total: int | None) -> None:
+        """Some work of known or unknown size goes on."""
+        if self._bar:
+            self._bar.show(description, done=done, total=total)
+        elif self._is_time() or done == total:
+            self.note(f"{description}: {done:,}" + (f" of {total:,}" if total else ""))
+
+    def training(self, status: "TrainingStatus") -> None:
+        """One optimizer step is over."""
+        figures = training_figures(status.numbers) if status.numbers else None
+        if self._bar:
+            self._bar.show_training(status, figures)
+        elif figures:
+            self.note(f"step {status.step:,} ({status.progress:.0%}, phase {status.phase}): {figures}, {_left(status)}")
+
+    def _is_time(self) -> bool:
+        now = time.monotonic()
+        if now - self._last_line_s < SECONDS_BETWEEN_LINES:
+            return False
+        self._last_line_s = now
+        return True
+
+
+class _Bar:
+    """One rich progress bar at a time."""
+
+    def __init__(self, console: Any) -> None:
+        self._console = console
+        self._progress: Any = None
+        self._task: Any = None
+        self._figures = ""
+
+    def show(self, description: str, *, done: float, total: float | None) -> None:
+        if self._progress is None:
+            self._open()
+        self._progress.update(self._task, description=description, completed=done, total=total)
+
+    def show_training(self, status: "TrainingStatus", figures: str | None) -> None:
+        self._figures = figures or self._figures
+        text = f"step {status.step:,} · {self._figures} · {_left(status)}" if self._figures else f"step {status.step:,}"
+        self.show(text, done=status.progress, total=1.0)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress = None
+
+    def _open(self) -> None:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        self._progress = Progress(
+            TaskProgressColumn(),
+            BarColumn(bar_width=20),
+            TextColumn("{task.description}"),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=None)
+        self._progress.start()
+
+
+class _NoteHandler(logging.Handler):
+    """The library's log records as notes; warnings in yellow."""
+
+    def __init__(self, watcher: ConsoleWatcher) -> None:
+        super().__init__()
+        self._watcher = watcher
+
+    def emit(self, record: logging.LogRecord) -> None:
+        is_warning = record.levelno >= logging.WARNING
+        text = f"warning: {record.getMessage()}" if is_warning else record.getMessage()
+        self._watcher.note(text, style="yellow" if is_warning else None)
+
+
+def training_figures(numbers: Mapping[str, float]) -> str:
+    """The figures of a log row in one line."""
+    parts = [f"loss {numbers['loss']:.3f}"]
+    for term in ("mlm", "nsp"):
+        if f"{term}_loss" in numbers:
+            parts.append(f"{term} {numbers[f'{term}_loss']:.3f} ({numbers[f'{term}_accuracy']:.1%})")
+    return ", ".join([*parts, f"{numbers['tokens_per_s']:,.0f} tokens/s"])
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 45 s, 12 min 5 s, 3 h 20 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def print_json(value: Any) -> None:
+    """A result for machines, on standard output."""
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_table(title: str, rows: Sequence[tuple[str, ...]], *, header: tuple[str, ...] = ()) -> None:
+    """A result for people, on standard output."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if header else None, show_header=bool(header))
+    for number, name in enumerate(header or rows[0]):
+        table.add_column(name if header else "", justify="left" if number == 0 else "right" if not header else "left")
+    for row in rows:
+        table.add_row(*row)
+    # A pipe has no width: rich would fold at 80 columns.
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+
+
+def _left(status: "TrainingStatus") -> str:
+    return "time left unknown" if status.remaining_s is None else f"{duration(status.remaining_s)} left"
+
+
+def _say_error(text: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True).print(Text(f"error: {' '.join(text.split())}", style="red"), soft_wrap=True)
+
+
+def _quieten_libraries() -> None:
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()

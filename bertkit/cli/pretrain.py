@@ -1,0 +1,123 @@
+"""bertkit pretrain."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bertkit.cli.console import ConsoleWatcher, duration, errors_as_one_line, is_main_process, print_json, print_table
+from bertkit.cli.options import AsJson, DryRun, Recipe, Settings
+
+if TYPE_CHECKING:
+    from bertkit.config.schema import PretrainConfig
+    from bertkit.workflows.pretrain import PretrainSummary
+
+_SIGNAL_EXITS = {"SIGINT": 130, "SIGTERM": 143}
+
+
+def pretrain(
+    corpus: Annotated[
+        str,
+        typer.Argument(
+            help="Folder, file, glob, URL or Hub id of text; a folder made by bertkit prepare; or a run to continue."
+        ),
+    ],
+    recipe: Recipe = "small",
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Run folder; runs/CORPUS-RECIPE if left out. An existing run is continued.")
+    ] = None,
+    init_from: Annotated[
+        str | None, typer.Option("--from", help="BERT folder or Hub id to continue from, with its tokenizer and shape.")
+    ] = None,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(help="Train this long instead of the recipe's length; the schedule follows the clock."),
+    ] = None,
+    settings: Settings = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pre-train a BERT on a folder of text with masked LM and next sentence prediction; evaluate and export it.
+
+    Example: bertkit pretrain corpus/ --recipe mini --set optim.learning_rate=1e-3
+    """
+    with errors_as_one_line():
+        from bertkit.config.load import dump_config
+
+        config, run_dir = _resolve(corpus, recipe, output_dir, init_from, max_minutes, settings or [])
+        if dry_run:
+            typer.echo(f"# would run in {run_dir}\n{dump_config(config)}", nl=False)
+            return
+        from bertkit.workflows.pretrain import pretrain as run_pretraining
+
+        with ConsoleWatcher() as watch:
+            summary = run_pretraining(config, run_dir, watch=watch)
+        if is_main_process() and as_json:
+            print_json(summary_as_dict(summary))
+        elif is_main_process():
+            print_summary(summary)
+        exit_if_stopped(summary)
+
+
+def _resolve(
+    corpus: str,
+    recipe: str,
+    output_dir: Path | None,
+    init_from: str | None,
+    max_minutes: float | None,
+    settings: list[str],
+) -> "tuple[PretrainConfig, Path]":
+    from bertkit.config.load import find_recipe, load_config
+    from bertkit.config.schema import PretrainConfig
+    from bertkit.workflows.runs import RUNS, RunFolder
+
+    given = RunFolder(Path(corpus))
+    if given.config_file.is_file():
+        config = load_config(PretrainConfig, given.config_file, settings=settings)
+        return config, output_dir or given.path
+    options: dict[str, object] = {"corpus": corpus, "train.init_from": init_from}
+    if max_minutes is not None:
+        settings = [*settings, "train.max_steps=null", "train.epochs=null"]
+        options["train.max_minutes"] = max_minutes
+    path = find_recipe(recipe)
+    config = load_config(PretrainConfig, path, settings=settings, options=options)
+    name = Path(corpus.rstrip("/")).name.split(".")[0] or "corpus"
+    return config, output_dir or RUNS / f"{name}-{path.stem}"
+
+
+def exit_if_stopped(summary: "PretrainSummary") -> None:
+    """Exits with 128 + the signal's number where a signal ended training early, as a shell would."""
+    if summary.stopped_by:
+        raise typer.Exit(_SIGNAL_EXITS[summary.stopped_by])
+
+
+def summary_as_dict(summary: "PretrainSummary") -> dict[str, object]:
+    """The summary for machines."""
+    return {
+        "run_dir": str(summary.run_dir),
+        "step": summary.step,
+        "tokens": summary.tokens,
+        "elapsed_s": summary.elapsed_s,
+        "stopped_by": summary.stopped_by,
+        "export_dir": str(summary.export_dir) if summary.export_dir else None,
+        **summary.results,
+    }
+
+
+def print_summary(summary: "PretrainSummary") -> None:
+    """The summary for people: the scores beside their baselines, and where everything lies."""
+    from bertkit.cli.evaluate import score_rows
+
+    if summary.stopped_by:
+        typer.echo(
+            f"stopped by {summary.stopped_by} at step {summary.step:,}; everything is saved in {summary.run_dir}, "
+            "and the same command continues from there"
+        )
+        return
+    rows = [
+        ("trained", f"{summary.step:,} steps, {summary.tokens:,} tokens, {duration(summary.elapsed_s)}"),
+        *score_rows(summary.results["heldout"]),
+        ("run folder", str(summary.run_dir)),
+        ("model for transformers", str(summary.export_dir)),
+    ]
+    print_table("Pre-trained", rows)

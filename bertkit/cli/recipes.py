@@ -1,0 +1,74 @@
+"""bertkit recipes ls | show | cp | schema."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bertkit.cli.console import errors_as_one_line, print_json, print_table
+from bertkit.cli.options import AsJson
+
+app = typer.Typer(name="recipes", help="List, show and copy the shipped recipes.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="Name of a shipped recipe.")]
+
+
+@app.command("ls")
+def list_all(as_json: AsJson = False) -> None:
+    """List the shipped recipes."""
+    with errors_as_one_line():
+        from bertkit.config.load import list_recipes
+
+        rows = [(path.stem, _headline(path)) for path in list_recipes()]
+        if as_json:
+            print_json(dict(rows))
+        else:
+            print_table("Recipes", rows, header=("name", "what it is"))
+
+
+@app.command("show")
+def show(name: Name) -> None:
+    """Print a recipe with its header: command, hardware, expected time and measured result."""
+    with errors_as_one_line():
+        from bertkit.config.load import find_recipe
+
+        typer.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)
+
+
+@app.command("cp")
+def copy(
+    name: Name, destination: Annotated[Path | None, typer.Argument(help="File to write; NAME.yaml if left out.")] = None
+) -> None:
+    """Copy a recipe, to edit it and run it with --recipe FILE."""
+    with errors_as_one_line():
+        from bertkit.config.load import find_recipe
+        from bertkit.errors import ConfigError
+
+        source = find_recipe(name)
+        target = destination or Path(source.name)
+        if target.is_dir():
+            target /= source.name
+        if target.exists():
+            raise ConfigError(f"{target} exists already: name another file")
+        try:
+            target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{target} cannot be written: {error.strerror}") from error
+        typer.echo(str(target))
+
+
+@app.command("schema")
+def schema(as_json: AsJson = False) -> None:
+    """Print every setting with its type, its default and what it does; --json gives a JSON schema."""
+    with errors_as_one_line():
+        from bertkit.config.load import describe_schema
+        from bertkit.config.schema import PretrainConfig
+
+        if as_json:
+            print_json(PretrainConfig.model_json_schema())
+        else:
+            print_table("Settings", describe_schema(PretrainConfig), header=("key", "default", "what it does"))
+
+
+def _headline(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        return file.readline().removeprefix("#").strip()

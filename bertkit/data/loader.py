@@ -1,0 +1,194 @@
+"""The order of batches: seeded, split over processes, and resumable from three integers.
+
+Where the run stands in the data is `Position(epoch, block, instance)`. Nothing is skipped through to get there: the
+instances of a block are drawn from (store, seed, epoch) in one go, so step 1,000,000 is reached as fast as step 10.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Generic, Self, TypeVar
+
+import numpy as np
+
+from bertkit.data.collate import Batch, DataCollatorForPretraining
+from bertkit.data.instances import Block, BlockEpoch, PairRule, draw_block
+from bertkit.data.pairs import NOT_NEXT
+from bertkit.data.store import StoreSplit
+from bertkit.data.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+# Sentences that are shuffled together and whose index is in memory at once: some 100 bytes each.
+SENTENCES_A_BLOCK = 4_000_000
+PREFETCHED_STEPS = 2
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where the next optimizer step begins: epoch, number of the block in the epoch's order, place in the block."""
+
+    epoch: int = 0
+    block: int = 0
+    instance: int = 0
+
+    def to_dict(self) -> dict[str, int]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """One process's share of one optimizer step, and where the step after it begins."""
+
+    micro_batches: tuple[Batch, ...]
+    position: Position
+
+
+class PretrainingLoader:
+    """Batches of one split for ever, the same whatever the number of processes and the micro batch size."""
+
+    def __init__(
+        self,
+        split: StoreSplit,
+        vocabulary: Vocabulary,
+        rule: PairRule,
+        *,
+        collator: DataCollatorForPretraining,
+        seed: int,
+        global_batch_size: int,
+        micro_batch_size: int,
+        rank: int = 0,
+        num_processes: int = 1,
+        sentences_a_block: int = SENTENCES_A_BLOCK,
+    ) -> None:
+        self.rule = rule
+        self._vocabulary = vocabulary
+        self._collator = collator
+        self._seed = seed
+        self._global_batch_size = global_batch_size
+        self._micro_batch_size = micro_batch_size
+        self._share = slice(rank * global_batch_size // num_processes, (rank + 1) * global_batch_size // num_processes)
+        self._blocks = group_shards(split, sentences_a_block=sentences_a_block)
+        # Two: a step may straddle the end of one block and the start of the next.
+        self._draw = lru_cache(maxsize=2)(self._draw_block)
+
+    def steps(self, position: Position = Position()) -> "Prefetched[StepBatch]":
+        """This process's part of every step from `position` on, without end; prepared ahead in a thread."""
+        return Prefetched(self._steps(position), depth=PREFETCHED_STEPS)
+
+    def num_instances(self, epoch: int = 0) -> int:
+        """Instances of one epoch; draws every block once to count them."""
+        return sum(len(self._draw(epoch, place)) for place in range(len(self._blocks)))
+
+    def random_next_share(self) -> float:
+        """Share of random next sentences among the labelled pairs of the first block, for a warning when it is off."""
+        labels = self._draw(0, 0).pairs.next_sentence_label
+        labelled = labels[labels >= 0]
+        return float((labelled == NOT_NEXT).mean()) if len(labelled) else 0.0
+
+    def _steps(self, position: Position) -> Iterator[StepBatch]:
+        places = self._places(position)
+        while True:
+            step = list(islice(places, self._global_batch_size))
+            own = step[self._share]
+            micro_batches = tuple(
+                self._collator([drawn[place] for drawn, place, _ in own[first : first + self._micro_batch_size]])
+                for first in range(0, len(own), self._micro_batch_size)
+            )
+            yield StepBatch(micro_batches, step[-1][2])
+
+    def _places(self, position: Position) -> Iterator[tuple[BlockEpoch, int, Position]]:
+        """Every instance from `position` on, with the position behind it."""
+        epoch, block, instance = position.epoch, position.block, position.instance
+        while True:
+            drawn = self._draw(epoch, block)
+            for place in range(instance, len(drawn)):
+                yield drawn, place, Position(epoch, block, place + 1)
+            instance, block = 0, block + 1
+            if block == len(self._blocks):
+                epoch, block = epoch + 1, 0
+
+    def _draw_block(self, epoch: int, place: int) -> BlockEpoch:
+        order = np.random.default_rng((self._seed, epoch, len(self._blocks))).permutation(len(self._blocks))
+        return draw_block(self._blocks[order[place]], self._vocabulary, self.rule, seed=self._seed, epoch=epoch)
+
+
+def group_shards(split: StoreSplit, *, sentences_a_block: int = SENTENCES_A_BLOCK) -> tuple[Block, ...]:
+    """Groups the shards of a split into blocks of about equal size, in order: one block unless the split is large."""
+    num_blocks = max(1, min(len(split.shards), round(split.num_sentences / sentences_a_block)))
+    groups = np.array_split(np.arange(len(split.shards)), num_blocks)
+    return tuple(Block(tuple(split.shards[i] for i in group), number) for number, group in enumerate(groups))
+
+
+def draw_epoch(
+    split: StoreSplit, vocabulary: Vocabulary, rule: PairRule, *, seed: int = 0, epoch: int = 0
+) -> BlockEpoch:
+    """All instances of one epoch as a map-style data set, for torch's DataLoader or transformers' Trainer."""
+    return draw_block(Block(split.shards), vocabulary, rule, seed=seed, epoch=epoch)
+
+
+def heldout_batches(
+    instances: BlockEpoch, collator: DataCollatorForPretraining, *, batch_size: int, max_instances: int
+) -> Iterator[Batch]:
+    """The first `max_instances` of a held-out epoch, batched; masks are fixed by each instance's own key."""
+    num = min(max_instances, len(instances))
+    for first in range(0, num, batch_size):
+        yield collator([instances[place] for place in range(first, min(first + batch_size, num))])
+
+
+class Prefetched(Generic[Item]):
+    """Runs an iterator ahead in a thread, `depth` items at the most; its errors surface where the item would."""
+
+    _END = object()
+
+    def __init__(self, items: Iterator[Item], *, depth: int) -> None:
+        self._queue: queue.Queue[object] = queue.Queue(maxsize=depth)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(items,), name="bertkit-prefetch", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Item:
+        item = self._queue.get()
+        if item is self._END:
+            self._queue.put(item)
+            raise StopIteration
+        if isinstance(item, BaseException):
+            raise item
+        return item  # type: ignore[return-value]  # the queue holds items, the end mark and errors
+
+    def close(self) -> None:
+        """Stops the thread; items not yet taken are dropped."""
+        self._stopped.set()
+        while self._thread.is_alive():
+            try:
+                self._queue.get(timeout=0.05)
+            except queue.Empty:
+                continue
+
+    def _run(self, items: Iterator[Item]) -> None:
+        end: object = self._END
+        try:
+            for item in items:
+                if not self._put(item):
+                    return
+        except BaseException as error:
+            end = error
+        self._put(end)
+
+    def _put(self, item: object) -> bool:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False

@@ -1,0 +1,94 @@
+"""The description of a token store: what it holds, what it was made from, and how to tell that it is whole."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from bertkit.errors import CorpusError
+
+FORMAT_VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """One file of a split: its size in bytes, its xxh3 hash and what it holds."""
+
+    name: str
+    size: int
+    hash: str
+    documents: int
+    sentences: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """The files of a split in order."""
+
+    shards: tuple[ShardInfo, ...]
+
+    @property
+    def documents(self) -> int:
+        """Number of documents."""
+        return sum(shard.documents for shard in self.shards)
+
+    @property
+    def sentences(self) -> int:
+        """Number of sentences."""
+        return sum(shard.sentences for shard in self.shards)
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens, without special ones."""
+        return sum(shard.tokens for shard in self.shards)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything about a store; nothing in it depends on when, where or by how many workers it was made."""
+
+    fingerprint: str
+    source_fingerprint: str
+    source_files: int
+    tokenizer_hash: str
+    vocab_size: int
+    settings: Mapping[str, Any]
+    splits: Mapping[str, SplitInfo]
+    dropped: Mapping[str, int]
+    decisions: Mapping[str, int]
+    duplicate_line_share: float
+    unknown_share: float
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        """The same text for equal manifests."""
+        values = asdict(self)
+        for name, split in self.splits.items():
+            values["splits"][name] |= {
+                "documents": split.documents,
+                "sentences": split.sentences,
+                "tokens": split.tokens,
+            }
+        return json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        """Read a manifest; raises CorpusError when it is damaged or of another format version."""
+        try:
+            values = json.loads(text)
+            version = values["format_version"]
+            if version != FORMAT_VERSION:
+                raise CorpusError(
+                    f"the token store has format version {version}, this bertkit reads {FORMAT_VERSION}: "
+                    "prepare the corpus again"
+                )
+            splits = {
+                name: SplitInfo(tuple(ShardInfo(**shard) for shard in split["shards"]))
+                for name, split in values["splits"].items()
+            }
+            return cls(**values | {"splits": splits})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorpusError(
+                f"the token store's manifest.json is damaged ({error}): prepare the corpus again"
+            ) from error

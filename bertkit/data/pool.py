@@ -1,0 +1,64 @@
+"""Work in many processes, its results in order, little of it waiting at a time."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from bertkit.errors import CorpusError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], *, num_workers: int) -> Iterator[Result]:
+    """Results of `work` on each item, in order; one worker works in this process.
+
+    Items are taken only as workers need them. Raises CorpusError when a worker process was killed.
+    """
+    if num_workers <= 1:
+        yield from map(work, items)
+        return
+    # Not forked: this process has threads, of the tokenizer and of Arrow, that a fork would leave locked.
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_begin_worker)
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(executor.submit(work, item))
+            if len(waiting) > 2 * num_workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise CorpusError(
+            "a worker process was killed, most often because memory ran out: run it again, it continues; "
+            "with fewer processes (--set data.num_workers=1) it needs less memory"
+        ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _begin_worker() -> None:
+    """Ctrl-C is the main process' to handle; a worker outlives it never, even when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # One process a core already: threads of the tokenizer would only compete.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

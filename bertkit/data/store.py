@@ -1,0 +1,105 @@
+"""The token store: tokenised documents on disk, prepared once and trained on at any length (DESIGN 4)."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from bertkit.data.encode import IntArray
+from bertkit.data.manifest import Manifest, SplitInfo
+from bertkit.data.shard import Shard as Shard
+from bertkit.data.tokenizer import load_tokenizer
+from bertkit.data.vocabulary import Vocabulary
+from bertkit.errors import CorpusError
+
+MANIFEST_FILE: Final = "manifest.json"
+PREPARING_FILE: Final = "preparing.json"
+UNIGRAMS_FILE: Final = "unigrams.npy"
+TOKENIZER_FOLDER: Final = "tokenizer"
+SHARD_FOLDER: Final = "shards"
+SPLITS: Final = ("train", "heldout")
+
+
+@dataclass(frozen=True)
+class StoreSplit:
+    """The documents of one split; a shard is opened when it is first read."""
+
+    name: str
+    info: SplitInfo
+    shards: tuple[Shard, ...]
+
+    @property
+    def num_documents(self) -> int:
+        """Number of documents."""
+        return self.info.documents
+
+    @property
+    def num_sentences(self) -> int:
+        """Number of sentences."""
+        return self.info.sentences
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens, without special ones."""
+        return self.info.tokens
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """A complete token store in a folder."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path) -> "TokenStore":
+        """Open a store; raises CorpusError when it is missing, not finished, of another format version, or damaged."""
+        if not (path / MANIFEST_FILE).is_file():
+            raise CorpusError(_what_is_missing(path))
+        store = cls(path, Manifest.from_json((path / MANIFEST_FILE).read_text(encoding="utf-8")))
+        store._check_sizes()
+        return store
+
+    def split(self, name: str) -> StoreSplit:
+        """The split "train" or "heldout"."""
+        info = self.manifest.splits[name]
+        return StoreSplit(name, info, tuple(Shard(self.path / SHARD_FOLDER / shard.name) for shard in info.shards))
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """Folder that `AutoTokenizer` opens."""
+        return self.path / TOKENIZER_FOLDER
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary; raises CorpusError when the tokenizer in the store is not the one it was made with."""
+        vocabulary = load_tokenizer(self.tokenizer_path).vocabulary
+        if vocabulary.hash != self.manifest.tokenizer_hash:
+            raise CorpusError(
+                f"{self.tokenizer_path} is not the tokenizer this store was made with: prepare the corpus again"
+            )
+        return vocabulary
+
+    @cached_property
+    def unigram_counts(self) -> IntArray:
+        """[V] how often each id occurs in the train split."""
+        return np.asarray(np.load(self.path / UNIGRAMS_FILE, allow_pickle=False), dtype=np.int64)
+
+    def _check_sizes(self) -> None:
+        for split in self.manifest.splits.values():
+            for shard in split.shards:
+                file = self.path / SHARD_FOLDER / shard.name
+                size = file.stat().st_size if file.is_file() else None
+                if size != shard.size:
+                    found = "is missing" if size is None else f"has {size:,} bytes instead of {shard.size:,}"
+                    raise CorpusError(f"{file} {found}: delete {self.path} and prepare the corpus again")
+
+
+def _what_is_missing(path: Path) -> str:
+    if (path / PREPARING_FILE).is_file():
+        return (
+            f"the token store in {path} is not finished: run bertkit prepare again with the same settings, it continues"
+        )
+    return f"there is no token store in {path}: make one with bertkit prepare CORPUS --output-dir {path}"

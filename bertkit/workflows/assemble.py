@@ -1,0 +1,212 @@
+"""A config and a token store become the parts of a run: model, state, loader, budget. Config stops here."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedModel
+
+from bertkit.config.schema import ModelConfig, PretrainConfig
+from bertkit.data.collate import DataCollatorForPretraining
+from bertkit.data.instances import PairRule
+from bertkit.data.loader import PretrainingLoader
+from bertkit.data.store import TokenStore
+from bertkit.data.vocabulary import Vocabulary
+from bertkit.errors import ConfigError
+from bertkit.model import (
+    BertKitConfig,
+    BertKitForMaskedLM,
+    BertKitForPreTraining,
+    pretraining_correct,
+    pretraining_losses,
+)
+from bertkit.train.budget import Budget
+from bertkit.train.loop import Batch, LossTerm
+from bertkit.train.optim import build_optimizer
+from bertkit.train.setup import build_accelerator
+from bertkit.train.state import TrainState
+
+# Rows of the vocabulary projection are rounded up to a multiple of this, which matrix kernels like.
+VOCABULARY_MULTIPLE = 8
+_TARGETS = ("labels", "next_sentence_label")
+
+
+def model_class(config: PretrainConfig) -> type[BertKitForPreTraining] | type[BertKitForMaskedLM]:
+    """The class that has exactly the heads the config trains."""
+    return BertKitForMaskedLM if config.pairs.next_sentence == "off" else BertKitForPreTraining
+
+
+def build_model(config: PretrainConfig, vocabulary: Vocabulary) -> PreTrainedModel:
+    """The model to pre-train, with weights from `train.seed` or from `train.init_from`.
+
+    Raises:
+        ConfigError: the vocabulary is larger than the model's.
+    """
+    torch.manual_seed(config.train.seed)
+    if config.train.init_from is None:
+        model: PreTrainedModel = model_class(config)(build_model_config(config.model, vocabulary))
+    else:
+        model = model_class(config).from_pretrained(config.train.init_from, **_dropouts(config.model))
+    rows = model.config.vocab_size
+    if vocabulary.size > rows:
+        raise ConfigError(
+            f"the tokenizer has {vocabulary.size} entries and the model {rows}: raise model.vocab_size, "
+            "or prepare with the model's own tokenizer (data.tokenizer.path)"
+        )
+    return model
+
+
+def build_model_config(shape: ModelConfig, vocabulary: Vocabulary) -> BertKitConfig:
+    """The architecture for a shape and a vocabulary."""
+    values = shape.model_dump()
+    if values["vocab_size"] is None:
+        values["vocab_size"] = -(-vocabulary.size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+    elif values["vocab_size"] < vocabulary.size:
+        raise ConfigError(
+            f"the tokenizer has {vocabulary.size} entries and model.vocab_size is {values['vocab_size']}: raise it, or "
+            "leave it null to follow the tokenizer"
+        )
+    return BertKitConfig(**values, pad_token_id=vocabulary.pad_id)
+
+
+def with_initial_shape(config: PretrainConfig) -> PretrainConfig:
+    """The config with `model` and the tokenizer of `train.init_from`, so that what is written down is what runs.
+
+    Raises:
+        ConfigError: `train.init_from` is not a BERT that can be opened, or is too short for the phases.
+    """
+    source = config.train.init_from
+    if source is None:
+        return config
+    try:
+        initial = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"--from {source} cannot be opened: give a BERT's folder or Hub id ({_first(error)})"
+        ) from error
+    if initial.model_type not in ("bert", BertKitConfig.model_type):
+        raise ConfigError(f"--from {source} is a '{initial.model_type}' model: only BERT can be trained further here")
+    shape = {name: getattr(initial, name) for name in ModelConfig.model_fields if name not in _dropouts(config.model)}
+    tokenizer = config.data.tokenizer
+    if tokenizer.path is None:
+        tokenizer = tokenizer.model_copy(update={"path": source})
+    data = config.data.model_copy(update={"tokenizer": tokenizer})
+    longest = max(phase.max_seq_length for phase in config.train.phases)
+    if longest > initial.max_position_embeddings:
+        raise ConfigError(
+            f"train.phases max_seq_length {longest} exceeds the {initial.max_position_embeddings} positions of "
+            f"--from {source}: lower the first"
+        )
+    return config.model_copy(update={"model": config.model.model_copy(update=shape), "data": data})
+
+
+def pretraining_terms(model: nn.Module, batch: Batch) -> dict[str, LossTerm]:
+    """Masked LM and next sentence prediction of one packed micro-batch, as sums, counts and right predictions."""
+    outputs = model(**{name: value for name, value in batch.items() if name not in _TARGETS})
+    correct = pretraining_correct(outputs, batch)
+    return {
+        name: LossTerm(total, count, correct[name][0])
+        for name, (total, count) in pretraining_losses(outputs, batch).items()
+    }
+
+
+def pretraining_target_counts(batch: Batch) -> dict[str, int]:
+    """The targets of each loss term of a micro-batch that is still on the host."""
+    counts = {"mlm": len(batch["labels"])}
+    if "next_sentence_label" in batch:
+        labels: Tensor = batch["next_sentence_label"]
+        counts["nsp"] = int((labels >= 0).sum())
+    return counts
+
+
+def build_run_accelerator(config: PretrainConfig, run_dir: Path) -> Accelerator:
+    """The accelerator of a run.
+
+    Raises:
+        ConfigError: the global batch does not divide over the processes, or the device lacks the precision.
+    """
+    accelerator = build_accelerator(config.train.precision, run_dir=run_dir, trackers=config.every.trackers)
+    if config.train.global_batch_size % accelerator.num_processes:
+        raise ConfigError(
+            f"train.global_batch_size {config.train.global_batch_size} is not a multiple of the "
+            f"{accelerator.num_processes} processes: make it one"
+        )
+    return accelerator
+
+
+def build_state(
+    config: PretrainConfig, vocabulary: Vocabulary, accelerator: Accelerator
+) -> tuple[TrainState, PreTrainedModel]:
+    """The state training begins with, model and optimizer wrapped by accelerate; and the model itself, unwrapped."""
+    model = build_model(config, vocabulary)
+    if config.train.gradient_checkpointing:
+        model.activation_checkpointing_enable()
+    optim = config.optim
+    optimizer = build_optimizer(
+        model.to(accelerator.device),
+        learning_rate=optim.learning_rate,
+        weight_decay=optim.weight_decay,
+        beta1=optim.beta1,
+        beta2=optim.beta2,
+        epsilon=optim.epsilon,
+    )
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    return TrainState(wrapped.train(), optimizer, seed=config.train.seed), model
+
+
+def run_budget(config: PretrainConfig, store: TokenStore, *, num_processes: int = 1) -> Budget:
+    """The length of the run; epochs become steps by counting each phase's instances."""
+    train = config.train
+    shares = tuple(phase.share for phase in train.phases)
+    if train.max_minutes is not None:
+        return Budget(shares, max_seconds=train.max_minutes * 60)
+    if train.epochs is None:
+        return Budget(shares, max_steps=train.max_steps)
+    loaders = [build_loader(config, store, phase=phase) for phase in range(len(shares))]
+    epochs_a_step = sum(
+        share * train.global_batch_size / max(1, loader.num_instances())
+        for share, loader in zip(shares, loaders, strict=True)
+    )
+    return Budget(shares, max_steps=max(len(shares), round(train.epochs / epochs_a_step)))
+
+
+def build_loader(
+    config: PretrainConfig, store: TokenStore, *, phase: int, accelerator: Accelerator | None = None
+) -> PretrainingLoader:
+    """The training batches of one phase, this process's share of them."""
+    rule = PairRule(
+        max_seq_length=config.train.phases[phase].max_seq_length,
+        next_sentence=config.pairs.next_sentence,
+        random_next_probability=config.pairs.random_next_probability,
+        short_seq_probability=config.pairs.short_seq_probability,
+    )
+    masking = config.masking
+    collator = DataCollatorForPretraining(
+        store.vocabulary,
+        packed=True,
+        mlm_probability=masking.mlm_probability,
+        mask_share=masking.mask_share,
+        random_share=masking.random_share,
+        whole_word=masking.whole_word,
+    )
+    return PretrainingLoader(
+        store.split("train"),
+        store.vocabulary,
+        rule,
+        collator=collator,
+        seed=config.train.seed,
+        global_batch_size=config.train.global_batch_size,
+        micro_batch_size=config.train.micro_batch_of(phase),
+        rank=accelerator.process_index if accelerator else 0,
+        num_processes=accelerator.num_processes if accelerator else 1,
+    )
+
+
+def _dropouts(shape: ModelConfig) -> dict[str, Any]:
+    return {name: getattr(shape, name) for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
+
+
+def _first(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -1,0 +1,86 @@
+"""A trained model as a folder that plain transformers opens: stock `bert`, compared before it is handed over."""
+
+import shutil
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoTokenizer, PreTrainedModel
+
+from bertkit.data.store import TokenStore
+from bertkit.errors import CheckpointError
+from bertkit.model.convert import to_stock
+from bertkit.train.checkpoint import latest_checkpoint, load_weights
+from bertkit.workflows.assemble import build_model
+from bertkit.workflows.evaluate import store_path
+from bertkit.workflows.runs import RunFolder, newest_run
+
+# Largest difference of a logit before and after; float32 sums in another order differ by about a tenth of it.
+TOLERANCE = 1e-4
+_PROBE_ROWS, _PROBE_LENGTH = 2, 32
+
+
+def export(run_path: Path | None = None, *, output_dir: Path | None = None) -> Path:
+    """Writes the last good checkpoint of a run (the newest run by default) as a stock `bert` folder; returns its path.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or the stock model's logits differ from bertkit's.
+    """
+    run = newest_run() if run_path is None else RunFolder(run_path)
+    config = run.read_config()
+    checkpoint = latest_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        raise CheckpointError(f"{run.path} has no checkpoint yet: let bertkit pretrain save one first")
+    store = TokenStore.open(store_path(config, run))
+    model = build_model(config, store.vocabulary)
+    load_weights(checkpoint, model)
+    return export_model(model, store.tokenizer_path, output_dir or run.export)
+
+
+def export_model(model: PreTrainedModel, tokenizer_path: Path, output_dir: Path) -> Path:
+    """Writes `model` and its tokenizer to `output_dir`, whole or not at all.
+
+    Raises:
+        CheckpointError: the folder written does not give the same logits when stock transformers opens it.
+    """
+    model = model.eval()
+    aside = output_dir.with_name(f".{output_dir.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        stock = to_stock(model)
+        stock.save_pretrained(aside)
+        AutoTokenizer.from_pretrained(tokenizer_path).save_pretrained(aside)
+        opened = getattr(transformers, type(stock).__name__).from_pretrained(aside)
+        difference = largest_difference(model, opened)
+        if difference > TOLERANCE:
+            raise CheckpointError(
+                f"the export was refused: its logits differ from the checkpoint's by {difference:.2g}, "
+                "which is a bug in bertkit; please report it"
+            )
+        shutil.rmtree(output_dir, ignore_errors=True)
+        aside.rename(output_dir)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return output_dir
+
+
+@torch.no_grad()
+def largest_difference(model: PreTrainedModel, other: PreTrainedModel) -> float:
+    """The largest absolute difference between two models' outputs on one padded batch of random ids."""
+    generator = torch.Generator().manual_seed(0)
+    vocab_size, length = model.config.vocab_size, min(_PROBE_LENGTH, model.config.max_position_embeddings)
+    input_ids_BS = torch.randint(vocab_size, (_PROBE_ROWS, length), generator=generator)
+    attention_mask_BS = torch.ones_like(input_ids_BS)
+    attention_mask_BS[1, length // 2 :] = 0
+    inputs = {
+        "input_ids": input_ids_BS,
+        "attention_mask": attention_mask_BS,
+        "token_type_ids": torch.randint(model.config.type_vocab_size, input_ids_BS.shape, generator=generator),
+    }
+    ours, theirs = model.cpu()(**inputs).to_tuple(), other.cpu().eval()(**inputs).to_tuple()
+    real_BS = attention_mask_BS.bool()
+    differences = [
+        ((a[real_BS] if a.shape[:2] == real_BS.shape else a) - (b[real_BS] if b.shape[:2] == real_BS.shape else b))
+        for a, b in zip(ours, theirs, strict=True)
+    ]
+    return max(float(difference.abs().max()) for difference in differences)

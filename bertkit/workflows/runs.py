@@ -1,0 +1,138 @@
+"""The run folder: where everything of one run lies, and whose it is."""
+
+import json
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import bertkit
+from bertkit.config.load import differing_keys, dump_config, read_yaml, validate_config
+from bertkit.config.schema import PretrainConfig
+from bertkit.errors import CheckpointError, ConfigError
+from bertkit.train.checkpoint import list_checkpoints
+
+RUNS = Path("runs")
+_REPORTED_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The places in one run's folder."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def store(self) -> Path:
+        return self.path / "store"
+
+    @property
+    def export(self) -> Path:
+        return self.path / "export"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def results_file(self) -> Path:
+        return self.path / "results.json"
+
+    def read_config(self) -> PretrainConfig:
+        """The resolved config the run was started with.
+
+        Raises:
+            CheckpointError: the folder is not a run's.
+        """
+        if not self.config_file.is_file():
+            raise CheckpointError(f"{self.path} is not a run folder: it has no config.yaml")
+        return validate_config(PretrainConfig, read_yaml(self.config_file), source=str(self.config_file))
+
+    def claim(self, config: PretrainConfig) -> bool:
+        """Makes the folder `config`'s, or checks that it is already; returns whether the folder is new.
+
+        A run writes `config.yaml` and `environment.json` before anything else. Settings that only say how a run is
+        executed may differ from the folder's; before the first checkpoint, any but those of its token store may.
+
+        Raises:
+            ConfigError: the folder holds another run, or something that is not a run.
+        """
+        is_new = not self.path.exists()
+        if self.config_file.is_file():
+            differing = differing_keys(self.read_config(), config)
+            if not list_checkpoints(self.checkpoints):
+                differing = [key for key in differing if key.startswith(("corpus", "data."))]
+            if differing:
+                raise ConfigError(
+                    f"{self.path} holds another run, which differs in {', '.join(differing[:4])}: choose another "
+                    f"--output-dir, or run with the settings of {self.config_file} to continue it"
+                )
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise ConfigError(f"{self.path} exists and is not a run folder: choose another --output-dir")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_aside(self.path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+            write_aside(self.config_file, dump_config(config))
+        except OSError as error:
+            raise ConfigError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
+        return is_new
+
+    def abandon(self) -> None:
+        """Removes a new run that never came to hold anything of worth: no part of a store and no checkpoint."""
+        if not any(self.path.glob("store/*/*")) and not self.checkpoints.exists():
+            shutil.rmtree(self.path, ignore_errors=True)
+
+
+def newest_run(root: Path = RUNS) -> RunFolder:
+    """The run under `root` that was written to last.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    configs = [*root.glob("*/config.yaml"), *root.glob("*/*/config.yaml")]
+    if not configs:
+        raise CheckpointError(f"there is no run under {root}/: name a run folder, or start one with bertkit pretrain")
+    return RunFolder(max(configs, key=_last_written).parent)
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    aside = path.with_name(f".{path.name}.partial")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def describe_environment() -> dict[str, Any]:
+    """The machine and the versions a run's figures belong to; no paths and no names of people or hosts."""
+    return {
+        "bertkit": bertkit.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor_cores": os.cpu_count(),
+        "command": ["bertkit", *sys.argv[1:]],
+        "packages": {name: _version(name) for name in _REPORTED_PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _last_written(config: Path) -> float:
+    run = RunFolder(config.parent)
+    return max(path.stat().st_mtime for path in (config, run.metrics_file, run.results_file) if path.exists())

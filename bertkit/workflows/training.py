@@ -1,0 +1,53 @@
+"""What surrounds the steps of any training: log, evaluate, save, stop when asked."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from accelerate import Accelerator
+
+from bertkit.config.schema import EveryConfig
+from bertkit.train.loop import StepReport
+from bertkit.train.setup import anyone, main_says
+from bertkit.train.signals import StopSignals
+from bertkit.train.state import TrainState
+from bertkit.train.tracking import MetricsLog, Window
+from bertkit.workflows.watch import TrainingStatus, Watcher
+
+
+def drive(
+    steps: Iterable[tuple[StepReport, TrainingStatus]],
+    state: TrainState,
+    *,
+    accelerator: Accelerator,
+    every: EveryConfig,
+    log: MetricsLog,
+    watch: Watcher,
+    evaluate: Callable[[], Mapping[str, float]],
+    save: Callable[[], object],
+) -> str | None:
+    """Runs training to its end or to a signal, saved either way; returns the signal's name, None at the end."""
+    window, saved_s, saved_step = Window(), time.monotonic(), state.step
+    with StopSignals() as signals:
+        for report, status in steps:
+            window.add(report)
+            numbers = window.take(state) if state.step % every.log_steps == 0 else {}
+            if numbers:
+                log.write(numbers)
+            watch.training(replace(status, numbers=numbers))
+            if every.evaluate_steps and state.step % every.evaluate_steps == 0:
+                log.write({"step": state.step, **{f"heldout_{name}": value for name, value in evaluate().items()}})
+            stop = anyone(accelerator, signals.received is not None)
+            if stop or _is_due(every, state.step, minutes=main_says(accelerator, time.monotonic() - saved_s) / 60):
+                save()
+                saved_s, saved_step = time.monotonic(), state.step
+            if stop:
+                return signals.received.name if signals.received else "SIGTERM"
+        if saved_step != state.step:
+            save()
+    return None
+
+
+def _is_due(every: EveryConfig, step: int, *, minutes: float) -> bool:
+    by_steps = every.save_steps is not None and step % every.save_steps == 0
+    return by_steps or (every.save_minutes is not None and minutes >= every.save_minutes)

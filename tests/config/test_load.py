@@ -1,0 +1,136 @@
+"""Recipes and settings: strict, typed, and helpful when wrong."""
+
+import pytest
+import yaml
+
+from bertkit.config.load import (
+    describe_schema,
+    differing_keys,
+    dump_config,
+    find_recipe,
+    list_recipes,
+    load_config,
+    validate_config,
+)
+from bertkit.config.schema import PretrainConfig
+from bertkit.errors import ConfigError
+
+MINIMAL = {"train": {"max_steps": 10}}
+
+
+def write(tmp_path, text, name="mine.yaml"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def config(**changes):
+    return validate_config(PretrainConfig, MINIMAL | changes, source="test")
+
+
+@pytest.mark.parametrize("recipe", list_recipes(), ids=lambda path: path.stem)
+def test_every_recipe_loads_and_its_header_says_what_it_promises(recipe):
+    load_config(PretrainConfig, recipe)
+    header = [line for line in recipe.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    for word in ("Command:", "Hardware:", "Expected:", "Measured:"):
+        assert any(word in line for line in header), f"{recipe.name} has no {word}"
+    assert f"--recipe {recipe.stem}" in "".join(header) or recipe.stem == "demo"
+
+
+def test_the_shipped_recipes_are_these():
+    names = {path.stem for path in list_recipes()}
+    assert names == {"demo", "tiny", "mini", "small", "medium", "base", "large", "base-original"}
+
+
+def test_settings_win_over_the_recipe_and_options_over_settings(tmp_path):
+    recipe = write(tmp_path, "train: {max_steps: 5, seed: 1}\n")
+    loaded = load_config(
+        PretrainConfig, recipe, settings=["train.seed=2", "optim.learning_rate=1e-3"], options={"train.seed": 3}
+    )
+    assert (loaded.train.max_steps, loaded.train.seed, loaded.optim.learning_rate) == (5, 3, 1e-3)
+
+
+def test_an_option_that_was_not_given_changes_nothing(tmp_path):
+    recipe = write(tmp_path, "train: {max_steps: 5, seed: 1}\n")
+    assert load_config(PretrainConfig, recipe, options={"train.seed": None}).train.seed == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"optim": {"learning_rat": 1}}, r"unknown key 'optim.learning_rat': did you mean 'learning_rate'\?"),
+        ({"optimizer": {}}, r"unknown key 'optimizer': did you mean 'optim'\?"),
+        ({"data": {"tokenizer": {"vocabsize": 1}}}, r"'data.tokenizer.vocabsize': did you mean 'vocab_size'\?"),
+        ({"train": {"max_steps": 1, "phases": [{"max_seq_len": 9}]}}, r"did you mean 'max_seq_length'\?"),
+        ({"optim": {"learning_rate": "fast"}}, "optim.learning_rate: .*number.*'fast'"),
+        ({"optim": {"learning_rate": -1}}, "optim.learning_rate: .*greater than 0.*-1"),
+        ({"masking": {"mask_share": 0.95}}, "mask_share 0.95 .*random_share 0.1 exceed 1"),
+        ({"model": {"hidden_size": 100}}, "hidden_size 100 is not a multiple of model.num_attention_heads 8"),
+        ({"train": {}}, "exactly one of train.max_steps, train.epochs, train.max_minutes.*given: none"),
+        ({"train": {"max_steps": 1, "epochs": 1}}, "given: train.max_steps and train.epochs"),
+        ({"train": {"max_steps": 1, "phases": [{"share": 0.5}]}}, "shares of train.phases must add up to 1"),
+        (
+            {"train": {"max_steps": 1, "phases": [{"max_seq_length": 1024}]}},
+            "max_seq_length 1024 exceeds model.max_position_embeddings 512: lower the first or raise the second",
+        ),
+        (
+            {"model": {"vocab_size": 100}},
+            "data.tokenizer.vocab_size 30522 exceeds model.vocab_size 100: lower the first",
+        ),
+        ({"optim": {"warmup_steps": 1.5}}, "warmup_steps 1.5 is neither"),
+        ({"every": {"trackers": ["wandbb"]}}, "every.trackers"),
+    ],
+)
+def test_a_wrong_value_gives_one_sentence_that_names_the_key(values, message):
+    with pytest.raises(ConfigError, match=message):
+        validate_config(PretrainConfig, MINIMAL | values, source="mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: [", "is not valid YAML"),
+        ("- a\n- b\n", "must hold sections such as 'train:', not a list"),
+        ("train: !!python/object:os.system {}\n", "is not valid YAML"),
+    ],
+)
+def test_a_recipe_that_is_no_recipe_is_an_error(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(PretrainConfig, write(tmp_path, text))
+
+
+@pytest.mark.parametrize("setting", ["train.seed", "=1", "train.seed.more=1", "train.seed=[", "train=5"])
+def test_a_setting_that_makes_no_sense_is_an_error(tmp_path, setting):
+    with pytest.raises(ConfigError):
+        load_config(PretrainConfig, write(tmp_path, "train: {max_steps: 5, seed: 1}\n"), settings=[setting])
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"no recipe is called 'smal': did you mean 'small'\?"):
+        find_recipe("smal")
+    with pytest.raises(ConfigError, match="recipe file mine.yaml does not exist"):
+        find_recipe("mine.yaml")
+
+
+def test_a_config_written_down_is_the_config_read_back():
+    first = config(optim={"learning_rate": 3e-4})
+    assert PretrainConfig.model_validate(yaml.safe_load(dump_config(first))) == first
+
+
+def test_only_settings_that_change_the_weights_make_another_run():
+    first = config()
+    same = config(train={"max_steps": 10, "micro_batch_size": 4}, every={"log_steps": 3}, data={"num_workers": 1})
+    assert differing_keys(first, same) == []
+    other = config(train={"max_steps": 10, "seed": 5}, masking={"whole_word": True})
+    assert differing_keys(first, other) == ["masking.whole_word", "train.seed"]
+
+
+def test_every_setting_is_described():
+    rows = describe_schema(PretrainConfig)
+    assert all(description for _, _, description in rows)
+    assert ("masking.mlm_probability", "0.15") in {row[:2] for row in rows}
+
+
+def test_a_config_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        config().train.seed = 3

@@ -1,0 +1,145 @@
+"""The order of batches: seeded, shared out, resumable; and instances out of a real store."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from bertkit.data.collate import DataCollatorForPretraining
+from bertkit.data.instances import PairRule
+from bertkit.data.loader import Position, Prefetched, PretrainingLoader, draw_epoch, group_shards, heldout_batches
+
+RULE = PairRule(max_seq_length=48)
+
+
+def loader(store, *, micro=4, total=8, rank=0, processes=1, seed=0, rule=RULE):
+    return PretrainingLoader(
+        store.split("train"),
+        store.vocabulary,
+        rule,
+        collator=DataCollatorForPretraining(store.vocabulary, packed=True),
+        seed=seed,
+        global_batch_size=total,
+        micro_batch_size=micro,
+        rank=rank,
+        num_processes=processes,
+    )
+
+
+def take(source, num, position=Position()):
+    steps = source.steps(position)
+    try:
+        return list(islice(steps, num))
+    finally:
+        steps.close()
+
+
+def ids(steps):
+    return torch.cat([micro["input_ids"] for step in steps for micro in step.micro_batches])
+
+
+def test_an_instance_is_cls_a_sep_b_sep_with_its_segments(store):
+    drawn = draw_epoch(store.split("train"), store.vocabulary, RULE)
+    vocabulary = store.vocabulary
+    for place in range(len(drawn)):
+        instance = drawn[place]
+        input_ids, types = instance["input_ids"], instance["token_type_ids"]
+        assert input_ids[0] == vocabulary.cls_id
+        assert input_ids[-1] == vocabulary.sep_id
+        first_end = int(np.flatnonzero(input_ids == vocabulary.sep_id)[0])
+        assert (types == (np.arange(len(types)) > first_end)).all()
+        assert len(input_ids) <= RULE.max_seq_length
+
+
+def test_every_sentence_of_the_store_appears_once_in_an_epoch(store):
+    split = store.split("train")
+    rule = PairRule(max_seq_length=512)  # nothing needs cutting
+    drawn = draw_epoch(split, store.vocabulary, rule)
+    special = set(store.vocabulary.special_ids)
+    tokens = [t for place in range(len(drawn)) for t in drawn[place]["input_ids"].tolist() if t not in special]
+    stored = [t for shard in split.shards for t in shard.tokens.tolist()]
+    assert sorted(tokens) == sorted(stored)
+
+
+def test_a_segment_too_long_is_cut_to_fit_and_the_longer_one_first(store):
+    rule = PairRule(max_seq_length=12, short_seq_probability=0.0)
+    drawn = draw_epoch(store.split("train"), store.vocabulary, rule)
+    lengths = [len(drawn[place]["input_ids"]) for place in range(len(drawn))]
+    assert max(lengths) == 12
+    a = [int((drawn[place]["token_type_ids"] == 0).sum()) for place in range(len(drawn))]
+    assert min(a) >= 3
+
+
+def test_another_epoch_is_another_partition_of_the_same_sentences(store):
+    first, second = (draw_epoch(store.split("train"), store.vocabulary, RULE, epoch=epoch) for epoch in (0, 1))
+    assert not np.array_equal(first[0]["input_ids"], second[0]["input_ids"])
+
+
+def test_two_processes_share_out_exactly_what_one_sees(store):
+    alone = take(loader(store), 5)
+    both = [take(loader(store, rank=rank, processes=2), 5) for rank in (0, 1)]
+    for number, step in enumerate(alone):
+        parts = torch.cat([ids([steps[number]]) for steps in both])
+        assert torch.equal(ids([step]), parts)
+
+
+def test_the_micro_batch_size_changes_nothing_but_the_cuts(store):
+    assert torch.equal(ids(take(loader(store, micro=8), 5)), ids(take(loader(store, micro=3), 5)))
+
+
+@pytest.mark.parametrize("after", [1, 7, 23])
+def test_going_on_from_a_position_gives_the_steps_that_would_have_come(store, after):
+    straight = take(loader(store), after + 3)
+    resumed = take(loader(store), 3, straight[after - 1].position)
+    assert torch.equal(ids(straight[after:]), ids(resumed))
+    assert all(
+        torch.equal(a.micro_batches[0]["labels"], b.micro_batches[0]["labels"])
+        for a, b in zip(straight[after:], resumed, strict=True)
+    )
+
+
+def test_steps_run_over_the_end_of_an_epoch_without_losing_an_instance(store):
+    source = loader(store)
+    num = source.num_instances()
+    last = take(source, num // 8 + 1)[-1].position
+    assert (last.epoch, last.instance) == (1, (num // 8 + 1) * 8 - num)
+
+
+def test_a_large_split_is_read_in_blocks_and_every_document_is_in_one(store):
+    split = store.split("train")
+    blocks = group_shards(split, sentences_a_block=1)
+    assert sum(len(block.shards) for block in blocks) == len(split.shards)
+    assert len(group_shards(split)) == 1
+
+
+def test_held_out_batches_are_the_same_every_time(store):
+    def batches():
+        drawn = draw_epoch(store.split("heldout"), store.vocabulary, RULE, seed=7)
+        collate = DataCollatorForPretraining(store.vocabulary, packed=True)
+        return list(heldout_batches(drawn, collate, batch_size=4, max_instances=6))
+
+    first, second = batches(), batches()
+    assert [len(batch["cu_seqlens"]) - 1 for batch in first] == [4, 2]
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one["input_ids"], other["input_ids"])
+        assert torch.equal(one["labels"], other["labels"])
+
+
+def test_an_error_in_the_background_surfaces_where_the_item_would():
+    def items():
+        yield 1
+        raise ValueError("broken shard")
+
+    ahead = Prefetched(items(), depth=2)
+    assert next(ahead) == 1
+    with pytest.raises(ValueError, match="broken shard"):
+        next(ahead)
+
+
+def test_what_runs_ahead_ends_with_its_source_and_can_be_closed_early():
+    assert list(Prefetched(iter(range(5)), depth=2)) == list(range(5))
+    endless = Prefetched(iter(int, 1), depth=2)
+    next(endless)
+    endless.close()
+    assert not endless._thread.is_alive()
