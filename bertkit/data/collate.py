@@ -23,9 +23,9 @@ class DataCollatorForPretraining:
     An instance is a mapping with `input_ids`, optionally `token_type_ids`, `next_sentence_label` (0 B follows A,
     1 it does not), `word_starts` and `key` (the random stream to mask it with; without one, streams follow `seed`).
 
-    Packed (`packed=True`), for bertkit's models: `input_ids`, `token_type_ids`, `position_ids` [T],
-    `cu_seqlens` [I + 1], `max_seqlen`, `masked_positions` [M], `labels` [M], `next_sentence_label` [I]. Padded, for any BERT: `input_ids`,
-    `token_type_ids`, `attention_mask`, `labels` [B, S] with -100 where nothing is predicted, `next_sentence_label` [B].
+    Packed (`packed=True`), for bertkit's models: `input_ids`, `token_type_ids`, `position_ids` [T], `masked_positions`,
+    `labels` [M], `next_sentence_label` [I], `cu_seqlens` [I + 1] and `max_seqlen`. Padded, for any BERT: `input_ids`,
+    `token_type_ids`, `attention_mask`, `labels` [B, S], -100 where nothing is predicted, `next_sentence_label` [B].
     Masking follows Devlin et al. 2019, appendix A.1.
     """
 
@@ -49,7 +49,6 @@ class DataCollatorForPretraining:
         self.whole_word = whole_word
         self.pad_to_multiple_of = pad_to_multiple_of
         self._generator = np.random.default_rng(seed)
-        self._is_special_V = np.isin(np.arange(vocabulary.size), vocabulary.special_ids)
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, **options: Any) -> "DataCollatorForPretraining":
@@ -67,7 +66,7 @@ class DataCollatorForPretraining:
         input_ids = np.asarray(instance["input_ids"])
         return mask_tokens(
             input_ids,
-            self._is_special_V[input_ids],
+            self.vocabulary.is_special[input_ids],
             vocab_size=self.vocabulary.size,
             mask_id=self.vocabulary.mask_id,
             mlm_probability=self.mlm_probability,

@@ -20,7 +20,7 @@ Ints = npt.NDArray[np.int64]
 NextSentence = Literal["nsp", "sop", "off"]
 
 IS_NEXT, NOT_NEXT, NO_LABEL = 0, 1, -100
-# B's change places among the 64 (in a small corpus, the 64th part) nearest in length, so that pairs still fit an instance.
+# B's change places among the 64 (in a small corpus, the 64th part) nearest in length, so that pairs still fit.
 NEIGHBOURS, LEAST_NEIGHBOURS = 64, 8
 
 

@@ -287,12 +287,15 @@ def test_a_folder_that_holds_something_else_is_refused(corpus_dir, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_names_the_step_the_checkpoint_and_the_remedy(store, tmp_path, monkeypatch):
-    from bertkit.workflows import assemble, pretrain as workflow
+    from bertkit.workflows import assemble
+    from bertkit.workflows import pretrain as workflow
 
-    def spoilt_at_step_7(model, batch, calls=[]):
-        calls.append(1)
+    micro_batches = []
+
+    def spoilt_at_step_7(model, batch):
+        micro_batches.append(batch)
         terms = assemble.pretraining_terms(model, batch)
-        if len(calls) > 12:
+        if len(micro_batches) > 12:
             terms["mlm"] = type(terms["mlm"])(terms["mlm"].sum * float("nan"), terms["mlm"].count)
         return terms
 
