@@ -5,14 +5,14 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import write_corpus
+from toy_corpus import write_corpus
 from typer.testing import CliRunner
 
 from bertkit.cli import app
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^bertkit (.+?)(?:\s+#.*)?$", README, flags=re.MULTILINE)
-SHORT = "--recipe tiny --set train.epochs=null --set train.max_steps=2 --set model.hidden_size=32 --set data.num_workers=1".split()
+SETTINGS = ("train.epochs=null", "train.max_steps=2", "model.hidden_size=32", "data.num_workers=1")
 
 
 @pytest.fixture
@@ -20,7 +20,9 @@ def desk(tmp_path, monkeypatch):
     """A folder as the README's reader has it: a corpus, a run and a BERT folder."""
     write_corpus(tmp_path / "corpus")
     monkeypatch.chdir(tmp_path)
-    made = CliRunner().invoke(app, ["pretrain", "corpus", *SHORT, "--output-dir", "runs/base"])
+    made = CliRunner().invoke(
+        app, ["pretrain", "corpus", "--recipe=tiny", *(f"--set={s}" for s in SETTINGS), "--output-dir=runs/base"]
+    )
     assert made.exit_code == 0, made.output
     (tmp_path / "runs/base/export").rename(tmp_path / "bert-folder")
     return tmp_path

@@ -48,7 +48,7 @@ class ConsoleWatcher:
 
         self._console = Console(stderr=True, highlight=False, quiet=not is_main_process())
         self._bar = _Bar(self._console) if self._console.is_terminal else None
-        self._last_line_s = 0.0
+        self._last_line_s = time.monotonic()
         self._handler = _NoteHandler(self)
 
     def __enter__(self) -> Self:
@@ -64,7 +64,9 @@ class ConsoleWatcher:
     ) -> None:
         if self._bar:
             self._bar.close()
-        logging.getLogger("bertkit").removeHandler(self._handler)
+        logger = logging.getLogger("bertkit")
+        logger.removeHandler(self._handler)
+        logger.propagate = True
 
     def begin(self, title: str) -> None:
         """A part of the workflow begins."""
@@ -181,8 +183,8 @@ def print_table(title: str, rows: Sequence[tuple[str, ...]], *, header: tuple[st
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if header else None, show_header=bool(header))
-    for number, name in enumerate(header or rows[0]):
-        table.add_column(name if header else "", justify="left" if number == 0 else "right" if not header else "left")
+    for name in header or rows[0]:
+        table.add_column(name if header else "")
     for row in rows:
         table.add_row(*row)
     # A pipe has no width: rich would fold at 80 columns.

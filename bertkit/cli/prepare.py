@@ -2,12 +2,15 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, print_json, print_table
 from bertkit.cli.options import AsJson, DryRun, Recipe, Settings
+
+if TYPE_CHECKING:
+    from bertkit.workflows.prepare import PrepareSummary
 
 
 def prepare(
@@ -38,4 +41,16 @@ def prepare(
         if as_json:
             print_json(asdict(summary))
         else:
-            print_table("Prepared", [(name, str(value)) for name, value in asdict(summary).items()])
+            print_table("Prepared already" if summary.reused else "Prepared", _rows(summary))
+
+
+def _rows(summary: "PrepareSummary") -> list[tuple[str, str]]:
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in summary.dropped.items())
+    return [
+        ("documents", f"{summary.documents:,} to train on, {summary.heldout_documents:,} held out"),
+        ("sentences", f"{summary.sentences:,}"),
+        ("tokens", f"{summary.tokens:,}"),
+        ("vocabulary", f"{summary.vocab_size:,} pieces, {summary.unknown_share:.2%} of tokens unknown"),
+        ("left out", dropped or "nothing"),
+        ("token store", str(summary.output_dir)),
+    ]

@@ -116,7 +116,11 @@ def print_summary(summary: "PretrainSummary") -> None:
         return
     rows = [
         ("trained", f"{summary.step:,} steps, {summary.tokens:,} tokens, {duration(summary.elapsed_s)}"),
-        *score_rows(summary.results["heldout"]),
+        *(
+            score_rows(summary.results["heldout"])
+            if summary.results
+            else [("held-out scores", "none: no document is held out")]
+        ),
         ("run folder", str(summary.run_dir)),
         ("model for transformers", str(summary.export_dir)),
     ]

@@ -1,7 +1,7 @@
 """accelerate set up for one run: device, precision, processes, trackers."""
 
-import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -36,7 +36,16 @@ def resolve_precision(precision: Literal["auto", "fp32", "bf16", "fp16"], *, dev
 def build_accelerator(
     precision: Literal["auto", "fp32", "bf16", "fp16"], *, run_dir: Path | None = None, trackers: Sequence[str] = ()
 ) -> Accelerator:
-    """An Accelerator for this process at `precision`, logging to `trackers` under `run_dir`."""
+    """An Accelerator for this process at `precision`, logging to `trackers` under `run_dir`.
+
+    Raises:
+        ConfigError: a tracker's package is missing, or the device lacks the precision.
+    """
+    for tracker in trackers:
+        if find_spec(tracker) is None:
+            raise ConfigError(
+                f"every.trackers names {tracker}, which is not installed: pip install {tracker}, or leave it out"
+            )
     # accelerate keeps its settings for the life of the process; a second run in it may want others.
     AcceleratorState._reset_state()
     device = Accelerator().device
@@ -68,6 +77,5 @@ def main_says(accelerator: Accelerator, value: float) -> float:
 
 def seed_step(seed: int, *, step: int, rank: int) -> None:
     """Seeds torch for one optimizer step of one process, which makes dropout a function of these three numbers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.manual_seed((seed * 1_000_003 + step) * 65_537 + rank)
+    # torch takes 64 bits; the words are spread over them so that neighbours in any of the three stay apart.
+    torch.manual_seed((seed * 1_000_003 + step) * 65_537 + rank)

@@ -8,6 +8,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from bertkit.errors import CheckpointError
 from bertkit.train.loop import StepReport
 from bertkit.train.state import TrainState
 
@@ -22,11 +23,20 @@ class MetricsLog:
             _drop_rows_behind(path, from_step)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Appends one row, which has a `step`, and hands its figures to the trackers."""
+        """Appends one row, which has a `step`, and hands its figures to the trackers.
+
+        Raises:
+            CheckpointError: the file cannot be written, most often because the disk is full.
+        """
         if not self._accelerator.is_main_process:
             return
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise CheckpointError(
+                f"{self._path} cannot be written: {error.strerror}; mend that and run it again"
+            ) from error
         figures = {name: value for name, value in row.items() if isinstance(value, int | float)}
         self._accelerator.log(figures, step=int(row["step"]))
 

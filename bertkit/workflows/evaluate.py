@@ -66,7 +66,7 @@ def score_heldout(
     accelerator: Accelerator,
     watch: Watcher | None = None,
 ) -> dict[str, float]:
-    """Scores `model` on up to `every.evaluate_instances` held-out instances at the first phase's length.
+    """Scores `model` on up to `every.evaluate_instances` held-out instances at the last phase's length.
 
     `unigram_entropy` (nats) is the masked LM loss of word frequencies alone; `nsp_majority` the accuracy of always
     giving the commoner next sentence label.
@@ -93,12 +93,14 @@ def heldout_instances(store: TokenStore, config: PretrainConfig) -> tuple[BlockE
     """
     split = store.split("heldout")
     if not split.num_documents:
-        raise CorpusError("the token store has no held-out documents: prepare again with data.heldout_share above 0")
+        raise CorpusError(
+            "the token store has no held-out documents: prepare four documents or more, with data.heldout_share above 0"
+        )
     # One held-out document has no other to take a random B from.
     next_sentence = config.pairs.next_sentence
     alone = next_sentence == "nsp" and split.num_documents < 2
     rule = PairRule(
-        max_seq_length=config.train.phases[0].max_seq_length,
+        max_seq_length=config.train.phases[-1].max_seq_length,
         next_sentence="off" if alone else next_sentence,
         short_seq_probability=0.0,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel
 
 from bertkit.data.store import TokenStore
@@ -24,8 +25,10 @@ def export(run_path: Path | None = None, *, output_dir: Path | None = None) -> P
     """Writes the last good checkpoint of a run (the newest run by default) as a stock `bert` folder; returns its path.
 
     Raises:
-        CheckpointError: there is no checkpoint, or the stock model's logits differ from bertkit's.
+        CheckpointError: there is no checkpoint, `output_dir` holds something, or the stock model's logits differ.
     """
+    if output_dir is not None and output_dir.exists() and (output_dir.is_file() or any(output_dir.iterdir())):
+        raise CheckpointError(f"{output_dir} exists already: choose another --output-dir, or remove it")
     run = newest_run() if run_path is None else RunFolder(run_path)
     config = run.read_config()
     checkpoint = latest_checkpoint(run.checkpoints)
@@ -41,7 +44,7 @@ def export_model(model: PreTrainedModel, tokenizer_path: Path, output_dir: Path)
     """Writes `model` and its tokenizer to `output_dir`, whole or not at all.
 
     Raises:
-        CheckpointError: the folder written does not give the same logits when stock transformers opens it.
+        CheckpointError: the folder cannot be written, or stock transformers opens it and gets other logits.
     """
     model = model.eval()
     aside = output_dir.with_name(f".{output_dir.name}.partial")
@@ -59,6 +62,8 @@ def export_model(model: PreTrainedModel, tokenizer_path: Path, output_dir: Path)
             )
         shutil.rmtree(output_dir, ignore_errors=True)
         aside.rename(output_dir)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"the export {output_dir} cannot be written: {error}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return output_dir

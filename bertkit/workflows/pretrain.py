@@ -78,6 +78,9 @@ def pretrain(config: PretrainConfig, output_dir: Path, *, watch: Watcher | None 
     accelerator = build_run_accelerator(config, run.path)
     with accelerator.main_process_first():
         store = _claim_and_prepare(config, run, watch)
+    if not store.split("heldout").num_documents:
+        logger.warning("no document is held out, so the run will not be scored: see data.heldout_share")
+        config = config.model_copy(update={"every": config.every.model_copy(update={"evaluate_steps": None})})
     setting = _Setting(config, run, store, accelerator, watch)
 
     watch.begin("pre-training")
@@ -87,7 +90,7 @@ def pretrain(config: PretrainConfig, output_dir: Path, *, watch: Watcher | None 
         return summary
 
     watch.begin("evaluating")
-    results = evaluate(output_dir, watch=watch)
+    results = evaluate(output_dir, watch=watch) if store.split("heldout").num_documents else {}
     watch.begin("exporting")
     return PretrainSummary(
         output_dir, state.step, state.tokens, state.elapsed_s, results=results, export_dir=export(output_dir)
@@ -114,7 +117,8 @@ def open_or_prepare_store(config: PretrainConfig, run: RunFolder, watch: Watcher
     if config.corpus is None:
         raise ConfigError("no corpus was named: bertkit pretrain CORPUS")
     path = store_path(config, run)
-    if path == run.store:
+    # A run that has begun goes on with the text it began with, and does not read the corpus again.
+    if path == run.store and not list_checkpoints(run.checkpoints):
         watch.begin("preparing")
         needs_pairs = config.pairs.next_sentence == "nsp"
         prepare(config.corpus, path, config.data, needs_pairs=needs_pairs, on_progress=watch.work)
@@ -166,7 +170,8 @@ def _steps(setting: _Setting, state: TrainState) -> Iterator[tuple[StepReport, T
         if phase != state.phase:
             state.phase, state.position = phase, None
         loader = build_loader(config, setting.store, phase=phase, accelerator=accelerator)
-        _warn_of_uneven_pairs(loader, config)
+        if state.step == 0:
+            _warn_of_uneven_pairs(loader, config)
         batches = loader.steps(state.position or Position())
         title = f"{phase + 1}/{len(config.train.phases)}, length {config.train.phases[phase].max_seq_length}"
         reports = train_steps(

@@ -67,7 +67,8 @@ class RunFolder:
         executed may differ from the folder's; before the first checkpoint, any but those of its token store may.
 
         Raises:
-            ConfigError: the folder holds another run, or something that is not a run.
+            ConfigError: the folder holds another run, or something that is not a run, or cannot be made.
+            CheckpointError: the folder cannot be written.
         """
         is_new = not self.path.exists()
         if self.config_file.is_file():
@@ -83,10 +84,10 @@ class RunFolder:
             raise ConfigError(f"{self.path} exists and is not a run folder: choose another --output-dir")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_aside(self.path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
-            write_aside(self.config_file, dump_config(config))
         except OSError as error:
-            raise ConfigError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
+            raise ConfigError(f"the run folder {self.path} cannot be made: {error.strerror}") from error
+        write_aside(self.path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+        write_aside(self.config_file, dump_config(config))
         return is_new
 
     def abandon(self) -> None:
@@ -108,10 +109,18 @@ def newest_run(root: Path = RUNS) -> RunFolder:
 
 
 def write_aside(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
+    """Writes a text file whole or not at all.
+
+    Raises:
+        CheckpointError: it cannot be written, most often because the disk is full.
+    """
     aside = path.with_name(f".{path.name}.partial")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise CheckpointError(f"{path} cannot be written: {error.strerror}; mend that and run it again") from error
 
 
 def describe_environment() -> dict[str, Any]:

@@ -10,8 +10,8 @@ import textwrap
 import pytest
 import torch
 import yaml
-from conftest import write_corpus
 from safetensors.torch import load_file
+from toy_corpus import write_corpus
 
 from bertkit.config.load import validate_config
 from bertkit.config.schema import PretrainConfig
@@ -161,6 +161,14 @@ def test_killed_without_warning_it_ends_with_the_same_bits(finished, corpus_dir,
     assert [path.name for path in (run_dir / "checkpoints").iterdir()] == ["step-0000005"]
     pretrain(tiny_config(corpus_dir), run_dir)
     assert same_bits(final_weights(run_dir), final_weights(finished.run_dir))
+
+
+def test_a_run_that_has_begun_needs_its_corpus_no_more(finished, tmp_path):
+    corpus = write_corpus(tmp_path / "corpus")
+    pretrain(tiny_config(corpus), tmp_path / "run", watch=StopAt(6))
+    (corpus / "animals.txt").unlink()
+    assert pretrain(tiny_config(corpus), tmp_path / "run").step == 12
+    assert same_bits(final_weights(tmp_path / "run"), final_weights(finished.run_dir))
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_the_run_still_ends_with_the_same_bits(finished, corpus_dir, tmp_path):
@@ -316,6 +324,34 @@ def test_one_document_is_refused_for_pairs_and_taken_without_them(tmp_path):
     corpus = write_corpus(tmp_path / "corpus", documents=1, sentences=40)
     with pytest.raises(CorpusError, match="next_sentence"):
         pretrain(tiny_config(corpus), tmp_path / "run")
+
+
+def test_a_corpus_too_small_to_hold_out_a_document_trains_and_exports_unscored(tmp_path, caplog):
+    corpus = write_corpus(tmp_path / "corpus", documents=3)
+    summary = pretrain(tiny_config(corpus, train__max_steps=2, every__evaluate_steps=1), tmp_path / "run")
+    assert summary.results == {}
+    assert (summary.export_dir / "model.safetensors").is_file()
+    assert "will not be scored" in caplog.text
+    with pytest.raises(CorpusError, match="no held-out documents"):
+        evaluate(tmp_path / "run")
+
+
+def test_a_tracker_that_is_not_installed_names_the_package(corpus_dir, tmp_path, monkeypatch):
+    from bertkit.train import setup
+
+    monkeypatch.setattr(setup, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install tensorboard"):
+        pretrain(tiny_config(corpus_dir, every__trackers=["tensorboard"]), tmp_path / "run")
+
+
+def test_tensorboard_gets_the_curves_when_asked(store, tmp_path):
+    pretrain(tiny_config(store.path, train__max_steps=2, every__trackers=["tensorboard"]), tmp_path / "run")
+    assert list((tmp_path / "run").rglob("events.out.tfevents*"))
+
+
+def test_fp16_on_a_cpu_is_refused(store, tmp_path):
+    with pytest.raises(ConfigError, match="fp16 needs a GPU"):
+        pretrain(tiny_config(store.path, train__precision="fp16"), tmp_path / "run")
 
 
 def test_from_something_that_is_no_bert_is_refused(corpus_dir, tmp_path):
