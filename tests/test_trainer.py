@@ -6,7 +6,7 @@ from transformers import BertConfig, BertForPreTraining, Trainer, TrainingArgume
 
 from bertkit.data.collate import DataCollatorForPretraining
 from bertkit.data.instances import PairRule
-from bertkit.data.loader import draw_epoch
+from bertkit.data.loader import PretrainingDataset
 from bertkit.model import BertKitConfig, BertKitForPreTraining
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
@@ -39,9 +39,30 @@ def test_trainer_pretrains_on_the_store_and_the_loss_falls(store, tmp_path, conf
     trainer = Trainer(
         model,
         arguments,
-        train_dataset=draw_epoch(store.split("train"), store.vocabulary, PairRule(max_seq_length=48)),
+        train_dataset=PretrainingDataset(store.split("train"), store.vocabulary, PairRule(max_seq_length=48)),
         data_collator=DataCollatorForPretraining(store.vocabulary, packed=packed),
     )
     trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     assert losses[-1] < losses[0] - 0.5
+
+
+def test_an_epoch_draws_pairs_and_masks_anew(store):
+    dataset = PretrainingDataset(store.split("train"), store.vocabulary, PairRule(max_seq_length=48))
+    collate = DataCollatorForPretraining(store.vocabulary)
+    first, again = collate([dataset[0]]), collate([dataset[0]])
+    assert not torch.equal(first["labels"], again["labels"])
+    before = dataset[0]["input_ids"].tolist()
+    dataset.set_epoch(1)
+    assert dataset[0]["input_ids"].tolist() != before
+    dataset.set_epoch(0)
+    assert dataset[0]["input_ids"].tolist() == before
+
+
+def test_workers_of_a_data_loader_mask_differently_and_anew_each_epoch(store):
+    instance = PretrainingDataset(store.split("train"), store.vocabulary, PairRule(max_seq_length=48))[0]
+    loader = torch.utils.data.DataLoader(
+        [instance] * 2, batch_size=1, num_workers=2, collate_fn=DataCollatorForPretraining(store.vocabulary)
+    )
+    masks = [tuple(batch["labels"][0].tolist()) for _ in range(2) for batch in loader]
+    assert len(set(masks)) == 4

@@ -28,7 +28,8 @@ def errors_as_one_line() -> Iterator[None]:
     try:
         yield
     except BertkitError as error:
-        _say_error(str(error))
+        if is_main_process():
+            _say_error(str(error))
         raise typer.Exit(ERROR_EXIT) from None
     except KeyboardInterrupt:
         _say_error("interrupted; the same command goes on from what is already done")

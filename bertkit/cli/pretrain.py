@@ -1,12 +1,13 @@
 """bertkit pretrain."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bertkit.cli.console import ConsoleWatcher, duration, errors_as_one_line, is_main_process, print_json, print_table
-from bertkit.cli.options import AsJson, DryRun, Recipe, Settings
+from bertkit.cli.options import AsJson, DryRun, Settings
 
 if TYPE_CHECKING:
     from bertkit.config.schema import PretrainConfig
@@ -22,7 +23,10 @@ def pretrain(
             help="Folder, file, glob, URL or Hub id of text; a folder made by bertkit prepare; or a run to continue."
         ),
     ],
-    recipe: Recipe = "small",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Name of a shipped recipe (bertkit recipes ls) or a YAML file; small if left out."),
+    ] = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Run folder; runs/CORPUS-RECIPE if left out. An existing run is continued.")
     ] = None,
@@ -61,7 +65,7 @@ def pretrain(
 
 def _resolve(
     corpus: str,
-    recipe: str,
+    recipe: str | None,
     output_dir: Path | None,
     init_from: str | None,
     max_minutes: float | None,
@@ -69,20 +73,29 @@ def _resolve(
 ) -> "tuple[PretrainConfig, Path]":
     from bertkit.config.load import find_recipe, load_config
     from bertkit.config.schema import PretrainConfig
+    from bertkit.errors import ConfigError
     from bertkit.workflows.runs import RUNS, RunFolder
 
     given = RunFolder(Path(corpus))
-    if given.config_file.is_file():
-        config = load_config(PretrainConfig, given.config_file, settings=settings)
-        return config, output_dir or given.path
-    options: dict[str, object] = {"corpus": corpus, "train.init_from": init_from}
+    if given.is_run():
+        if recipe or init_from or max_minutes or output_dir:
+            raise ConfigError(f"{corpus} is a run, which goes on as it began: leave out all options but --set")
+        return load_config(PretrainConfig, given.config_file, settings=settings), given.path
+    # A run knows its corpus wherever it is continued from.
+    place = str(Path(corpus).resolve()) if Path(corpus).exists() else corpus
+    options: dict[str, object] = {"corpus": place, "train.init_from": init_from}
     if max_minutes is not None:
         settings = [*settings, "train.max_steps=null", "train.epochs=null"]
         options["train.max_minutes"] = max_minutes
-    path = find_recipe(recipe)
+    path = find_recipe(recipe or "small")
     config = load_config(PretrainConfig, path, settings=settings, options=options)
-    name = Path(corpus.rstrip("/")).name.split(".")[0] or "corpus"
-    return config, output_dir or RUNS / f"{name}-{path.stem}"
+    return config, output_dir or RUNS / f"{_corpus_name(place)}-{path.stem}"
+
+
+def _corpus_name(corpus: str) -> str:
+    """What to call a run after its corpus: the folder of a glob, the last part of anything else."""
+    parts = [part for part in corpus.rstrip("/").split("/") if not set(part) & set("*?[")]
+    return re.sub(r"[^\w-]+", "-", parts[-1].split(".")[0]).strip("-") if parts else "corpus"
 
 
 def exit_if_stopped(summary: "PretrainSummary") -> None:

@@ -29,9 +29,9 @@ def list_all(as_json: AsJson = False) -> None:
 def show(name: Name) -> None:
     """Print a recipe with its header: command, hardware, expected time and measured result."""
     with errors_as_one_line():
-        from bertkit.config.load import find_recipe
+        from bertkit.config.load import read_recipe
 
-        typer.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)
+        typer.echo(read_recipe(name), nl=False)
 
 
 @app.command("cp")
@@ -40,7 +40,7 @@ def copy(
 ) -> None:
     """Copy a recipe, to edit it and run it with --recipe FILE."""
     with errors_as_one_line():
-        from bertkit.config.load import find_recipe
+        from bertkit.config.load import find_recipe, read_recipe
         from bertkit.errors import ConfigError
 
         source = find_recipe(name)
@@ -50,7 +50,7 @@ def copy(
         if target.exists():
             raise ConfigError(f"{target} exists already: name another file")
         try:
-            target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+            target.write_text(read_recipe(name), encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"{target} cannot be written: {error.strerror}") from error
         typer.echo(str(target))

@@ -44,6 +44,19 @@ def find_recipe(name: str) -> Path:
     raise ConfigError(f"no recipe is called '{name}'{_nearest(name, shipped)}; the recipes are {', '.join(shipped)}")
 
 
+def read_recipe(name: str) -> str:
+    """The text of a recipe.
+
+    Raises:
+        ConfigError: there is no such recipe, or it is not text.
+    """
+    path = find_recipe(name)
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+
+
 def load_config(
     schema: type[Config], recipe: Path, *, settings: Sequence[str] = (), options: Mapping[str, Any] | None = None
 ) -> Config:
@@ -57,11 +70,7 @@ def load_config(
         key, separator, text = setting.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"--set {setting} is not of the form section.key=value")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {setting}: the value is not valid YAML") from error
-        _assign(values, key.strip(), value)
+        _assign(values, key.strip(), _setting_value(setting, text.strip()))
     for key, value in (options or {}).items():
         if value is not None:
             _assign(values, key, value)
@@ -123,6 +132,16 @@ def describe_schema(schema: type[BaseModel]) -> list[tuple[str, str, str]]:
                 shown = "" if isinstance(default, BaseModel | tuple) else yaml.safe_dump(default).splitlines()[0]
                 rows.append((f"{prefix}{name}", shown, field.description or ""))
     return rows
+
+
+def _setting_value(setting: str, text: str) -> Any:
+    """The value of --set as YAML, but for what only looks like it: a heading's pattern may hold ': ' or ' #'."""
+    if text[:1] in ("{", "[", '"', "'") or (": " not in f"{text} " and " #" not in text):
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {setting}: the value is not valid YAML") from error
+    return text
 
 
 def _assign(values: dict[str, Any], dotted: str, value: Any) -> None:

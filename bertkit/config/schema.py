@@ -36,7 +36,9 @@ class ModelConfig(Section):
         2048, description="Width of the feed-forward layer; 4 x hidden_size in BERT."
     )
     max_position_embeddings: PositiveInt = Field(512, description="Longest sequence the model can ever see, in tokens.")
-    hidden_act: str = Field("gelu", description="Activation of the feed-forward layer, a name transformers knows.")
+    hidden_act: Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish", "tanh"] = Field(
+        "gelu", description="Activation of the feed-forward layer, as transformers names it."
+    )
     hidden_dropout_prob: Share = Field(0.1, description="Dropout after embeddings and sublayers.")
     attention_probs_dropout_prob: Share = Field(0.1, description="Dropout on attention weights.")
     initializer_range: Annotated[float, Field(gt=0)] = Field(
@@ -100,7 +102,8 @@ class DataConfig(Section):
         0.05, description="Share of documents kept out of training, chosen by document hash."
     )
     word_segmenter: Literal["none", "jieba"] = Field(
-        "none", description="Marks whole words of Chinese text for masking.whole_word (pip install 'bertkit[chinese]')."
+        "none",
+        description="Marks whole words of Chinese for masking.whole_word (rjieba: pip install 'bertkit[chinese]').",
     )
     tokenizer: TokenizerConfig = TokenizerConfig()
     num_workers: Annotated[int, Field(ge=0)] = Field(
@@ -179,7 +182,9 @@ class PhaseConfig(Section):
 class TrainConfig(Section):
     """How long, how wide and on what."""
 
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="Fixes weights, pairs, masks, order and dropout.")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        0, description="Fixes weights, pairs, masks, order and dropout."
+    )
     init_from: str | None = Field(
         None, description="BERT folder or Hub id to continue from, instead of random weights."
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 from bertkit.data.masking import MaskedTokens, mask_tokens
 from bertkit.data.vocabulary import Vocabulary
@@ -48,6 +49,8 @@ class DataCollatorForPretraining:
         self.random_share = random_share
         self.whole_word = whole_word
         self.pad_to_multiple_of = pad_to_multiple_of
+        self._seed = seed
+        self._worker_seed: int | None = None
         self._generator = np.random.default_rng(seed)
 
     @classmethod
@@ -72,9 +75,17 @@ class DataCollatorForPretraining:
             mlm_probability=self.mlm_probability,
             mask_share=self.mask_share,
             random_share=self.random_share,
-            generator=np.random.default_rng(instance["key"]) if "key" in instance else self._generator,
+            generator=np.random.default_rng(instance["key"]) if "key" in instance else self._stream(),
             word_starts_T=self._word_starts(instance, input_ids) if self.whole_word else None,
         )
+
+    def _stream(self) -> np.random.Generator:
+        """The stream for instances without a key: one a process, so that a DataLoader's workers mask differently."""
+        worker = get_worker_info()
+        if worker is not None and self._worker_seed != worker.seed:
+            self._worker_seed = worker.seed
+            self._generator = np.random.default_rng((self._seed, worker.seed))
+        return self._generator
 
     def _word_starts(self, instance: Instance, input_ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         known = instance.get("word_starts")

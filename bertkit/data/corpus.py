@@ -15,7 +15,7 @@ from bertkit.data.documents import SAMPLE_CHARS, DocumentRule, document_rule, lo
 from bertkit.data.dropped import Dropped
 from bertkit.data.rows import Row, bounded_lines, hub_rows_of, read_rows
 from bertkit.data.seen import SeenHashes, hash_text
-from bertkit.data.sentences import Layout, is_wrapped, look_at_layout, split_sentences
+from bertkit.data.sentences import Layout, check_language, is_wrapped, look_at_layout, split_sentences
 from bertkit.data.sources import SourceFile, find_files, is_hub_id
 from bertkit.errors import CorpusError
 
@@ -91,7 +91,7 @@ class Corpus:
         for piece in self._pieces(notes):
             text = self._usable_text(piece, notes.dropped)
             if text is not None and self.options.drop_duplicate_lines:
-                text = _without_seen_lines(text, seen_lines, notes.dropped)
+                text = _without_seen_lines(text, seen_lines, notes.dropped, place=piece.place)
             if text is None:
                 continue
             digest = hash_text(text)
@@ -126,6 +126,7 @@ def open_corpus(location: str, options: ReadingOptions) -> Corpus:
     Raises CorpusError when there is nothing, or nothing that can be read.
     """
     document_rule(options.document)
+    check_language(options.language)
     unsupported = Dropped()
     files = find_files(location, unsupported)
     if files is None and not is_hub_id(location):
@@ -223,7 +224,7 @@ def line_hashes(text: str) -> Iterator[int]:
             yield xxhash.xxh3_64_intdigest(line.strip().encode("utf-8", "surrogatepass"))
 
 
-def _without_seen_lines(text: str, seen: SeenHashes, dropped: Dropped) -> str | None:
+def _without_seen_lines(text: str, seen: SeenHashes, dropped: Dropped, *, place: str) -> str | None:
     kept, lost = [], 0
     for line in text.splitlines(keepends=True):
         if len(line.strip()) >= LEAST_LINE_CHARS and not seen.add(
@@ -235,4 +236,7 @@ def _without_seen_lines(text: str, seen: SeenHashes, dropped: Dropped) -> str | 
     if lost:
         dropped.add(reasons.DUPLICATE_LINE, count=lost)
     rest = "".join(kept)
-    return rest if rest.strip() else None
+    if not rest.strip():
+        dropped.add(reasons.ALL_DUPLICATE_LINES, place)
+        return None
+    return rest

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from bertkit.data.docstrings import english_sentences, read_docstrings
+from bertkit.data.folders import full_disk_named, make_folder
 from bertkit.data.pool import ordered_map, usable_cores
 
 logger = logging.getLogger(__name__)
@@ -61,18 +62,12 @@ def write_demo_corpus(folder: Path, *, num_workers: int | None = None) -> DemoCo
     """Write `docstrings.jsonl` with the columns text (a sentence a line), module and package, a document a module.
 
     The same installed packages give the same bytes. A sentence is written once, wherever it comes again.
+    Raises CorpusError when the folder cannot be made or written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / FILE_NAME
-    aside = path.with_name(f"{FILE_NAME}.tmp")
-    tally = _Tally()
-    with aside.open("w", encoding="utf-8") as file:
-        for rows in ordered_map(_read_batch, _in_batches(_modules()), num_workers=num_workers or usable_cores()):
-            for module, sentences in rows:
-                if text := tally.new_text(module, sentences):
-                    row = {"text": text, "module": module.name, "package": module.package}
-                    file.write(json.dumps(row) + "\n")
-    aside.replace(path)
+    with full_disk_named(folder):
+        tally = _write_rows(path, num_workers=num_workers or usable_cores())
     found = DemoCorpus(path, tally.documents, tally.sentences, sum(tally.chars.values()), dict(tally.chars))
     logger.info(
         "%s",
@@ -80,6 +75,19 @@ def write_demo_corpus(folder: Path, *, num_workers: int | None = None) -> DemoCo
         f"and the docstrings of {len(found.chars_by_package)} packages on this machine",
     )
     return found
+
+
+def _write_rows(path: Path, *, num_workers: int) -> "_Tally":
+    aside = path.with_name(f"{path.name}.tmp")
+    tally = _Tally()
+    with aside.open("w", encoding="utf-8") as file:
+        for rows in ordered_map(_read_batch, _in_batches(_modules()), num_workers=num_workers):
+            for module, sentences in rows:
+                if text := tally.new_text(module, sentences):
+                    row = {"text": text, "module": module.name, "package": module.package}
+                    file.write(json.dumps(row) + "\n")
+    aside.replace(path)
+    return tally
 
 
 class _Tally:

@@ -64,7 +64,7 @@ def encode_documents(documents: Sequence[RawDocument], options: EncodingOptions)
     """Find the sentences of documents and their token ids; what has no token is left out and counted."""
     split = [document.split(options.language) for document in documents]
     sentences = [sentence for document in split for sentence in document.sentences]
-    encoder = _encoder(options.tokenizer_file, options.vocab_size)
+    encoder = _encoder(options.tokenizer_file, options.tokenizer_hash, options.vocab_size)
     tokens, lengths = encoder.encode(sentences)
     word_starts = encoder.word_starts(sentences, find_segmenter()) if options.word_segmenter == "jieba" else None
     in_document = np.array([len(document.sentences) for document in split], dtype=np.int64)
@@ -140,7 +140,8 @@ class SentenceEncoder:
 
 
 @lru_cache(maxsize=2)
-def _encoder(tokenizer_file: str, vocab_size: int) -> SentenceEncoder:
+def _encoder(tokenizer_file: str, tokenizer_hash: str, vocab_size: int) -> SentenceEncoder:
+    # The hash is here to be remembered by: another tokenizer may come to lie at the same path.
     engine = Tokenizer.from_file(tokenizer_file)
     return SentenceEncoder(engine, id_dtype=np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32))
 

@@ -11,16 +11,24 @@ from bertkit.errors import CorpusError
 
 MOST_UNKNOWN_SHARE: Final = 0.05
 WORDS_SHOWN: Final = 10
+REMEDY: Final = (
+    "raise data.tokenizer.vocab_size, lower data.tokenizer.min_frequency, "
+    "or give a tokenizer of the corpus' language and casing"
+)
 
 
 @dataclass(frozen=True)
 class VocabularyFit:
-    """How well a vocabulary fits a text: shares between 0 and 1, words with how often they occurred."""
+    """How well a vocabulary fits a text: shares between 0 and 1, words with how often they occurred.
+
+    `lost_words` are those of the frequent ones that the vocabulary cannot write.
+    """
 
     unknown_share: float
     chars_per_token: float
     frequent_words: tuple[tuple[str, int], ...]
     unknown_words: tuple[tuple[str, int], ...]
+    lost_words: tuple[tuple[str, int], ...] = ()
 
     def sentence(self) -> str:
         """What a user reads about it."""
@@ -40,17 +48,20 @@ def measure_fit(tokenizer: Tokenizer, texts: Iterable[str], *, unk_id: int) -> V
         encoding = tokenizer.encode(text, add_special_tokens=False)
         chars += len(text)
         tokens += len(encoding.ids)
-        words.update(word for word in _words(tokenizer, text) if word.isalpha())
+        words.update(word for word in _words(tokenizer, text) if any(map(str.isalpha, word)))
         unknown.update(
             text[start:end]
             for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
             if index == unk_id
         )
+    frequent = _most_common(words)
     return VocabularyFit(
         unknown_share=unknown.total() / max(tokens, 1),
         chars_per_token=chars / max(tokens, 1),
-        frequent_words=_most_common(words),
+        frequent_words=frequent,
         unknown_words=_most_common(unknown),
+        # A word that occurs once is among the frequent ones of tiny samples only.
+        lost_words=tuple((w, n) for w, n in frequent if n > 1 and unk_id in _encode(tokenizer, w)),
     )
 
 
@@ -59,15 +70,23 @@ def refuse_misfit(fit: VocabularyFit) -> None:
     if fit.unknown_share > MOST_UNKNOWN_SHARE:
         raise CorpusError(
             f"{fit.unknown_share:.1%} of the corpus' tokens are unknown to the vocabulary "
-            f"(most often {_listed(fit.unknown_words)}): raise "
-            "data.tokenizer.vocab_size, lower data.tokenizer.min_frequency, "
-            "or give a tokenizer of the corpus' language and casing"
+            f"(most often {_listed(fit.unknown_words)}): {REMEDY}"
+        )
+    if fit.lost_words:
+        raise CorpusError(
+            f"of the {WORDS_SHOWN} most frequent words of the corpus, some are unknown to the vocabulary "
+            f"({_listed(fit.lost_words)}): {REMEDY}"
         )
 
 
 def _words(tokenizer: Tokenizer, text: str) -> Iterator[str]:
     normalized = tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text
     yield from (word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normalized))
+
+
+def _encode(tokenizer: Tokenizer, word: str) -> list[int]:
+    ids: list[int] = tokenizer.encode(word, add_special_tokens=False).ids
+    return ids
 
 
 def _most_common(words: Counter[str]) -> tuple[tuple[str, int], ...]:

@@ -1,10 +1,12 @@
 """Which documents are kept out of training: chosen by their content alone, so that everybody chooses the same."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
 HashArray = np.ndarray[tuple[int], np.dtype[np.uint64]]
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 # Scoring next sentences needs a second document to draw from, in training and held out.
 LEAST_HELDOUT: Final = 2
@@ -13,7 +15,7 @@ LEAST_DOCUMENTS: Final = 4
 MOST_TIMES_THE_SHARE: Final = 2
 
 
-def choose_heldout(digests: HashArray, chars: np.ndarray[Any, np.dtype[np.int64]], *, share: float) -> HashArray:
+def choose_heldout(digests: HashArray, chars: IntArray, *, share: float) -> HashArray:
     """Sorted content hashes of the held-out documents.
 
     They are `share` of the documents, the first in the order of their hashes, but two at the least, and at most about
@@ -31,6 +33,11 @@ def choose_heldout(digests: HashArray, chars: np.ndarray[Any, np.dtype[np.int64]
         if chars[index] <= budget:
             chosen.append(index)
             budget -= int(chars[index])
-    smallest_first = np.lexsort((digests, chars)).tolist()
-    chosen += [index for index in smallest_first if index not in chosen][: max(LEAST_HELDOUT - len(chosen), 0)]
+    if len(chosen) < LEAST_HELDOUT:
+        chosen += _smallest_but(chosen, digests, chars)[: LEAST_HELDOUT - len(chosen)]
     return np.sort(digests[chosen])
+
+
+def _smallest_but(chosen: Sequence[int], digests: HashArray, chars: IntArray) -> list[int]:
+    taken = set(chosen)
+    return [index for index in np.lexsort((digests, chars)).tolist() if index not in taken]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
@@ -74,7 +74,9 @@ class PretrainingLoader:
         self._global_batch_size = global_batch_size
         self._micro_batch_size = micro_batch_size
         self._share = slice(rank * global_batch_size // num_processes, (rank + 1) * global_batch_size // num_processes)
-        self._blocks = group_shards(split, sentences_a_block=sentences_a_block)
+        self._split = split
+        self._sentences_a_block = sentences_a_block
+        self._num_blocks = len(group_shards(split, sentences_a_block=sentences_a_block))
         # Two: a step may straddle the end of one block and the start of the next.
         self._draw = lru_cache(maxsize=2)(self._draw_block)
 
@@ -84,7 +86,7 @@ class PretrainingLoader:
 
     def num_instances(self, epoch: int = 0) -> int:
         """Instances of one epoch; draws every block once to count them."""
-        return sum(len(self._draw(epoch, place)) for place in range(len(self._blocks)))
+        return sum(len(self._draw(epoch, place)) for place in range(self._num_blocks))
 
     def random_next_share(self) -> float:
         """Share of random next sentences among the labelled pairs of the first block, for a warning when it is off."""
@@ -111,26 +113,55 @@ class PretrainingLoader:
             for place in range(instance, len(drawn)):
                 yield drawn, place, Position(epoch, block, place + 1)
             instance, block = 0, block + 1
-            if block == len(self._blocks):
+            if block == self._num_blocks:
                 epoch, block = epoch + 1, 0
 
     def _draw_block(self, epoch: int, place: int) -> BlockEpoch:
-        order = np.random.default_rng((self._seed, epoch, len(self._blocks))).permutation(len(self._blocks))
-        return draw_block(self._blocks[order[place]], self._vocabulary, self.rule, seed=self._seed, epoch=epoch)
+        order = np.random.default_rng((self._seed, epoch, self._num_blocks)).permutation(self._num_blocks)
+        # Blocks are grouped anew, so that what one read from its shards is freed with it.
+        block = group_shards(self._split, sentences_a_block=self._sentences_a_block)[order[place]]
+        return draw_block(block, self._vocabulary, self.rule, seed=self._seed, epoch=epoch)
 
 
 def group_shards(split: StoreSplit, *, sentences_a_block: int = SENTENCES_A_BLOCK) -> tuple[Block, ...]:
     """Groups the shards of a split into blocks of about equal size, in order: one block unless the split is large."""
-    num_blocks = max(1, min(len(split.shards), round(split.num_sentences / sentences_a_block)))
-    groups = np.array_split(np.arange(len(split.shards)), num_blocks)
-    return tuple(Block(tuple(split.shards[i] for i in group), number) for number, group in enumerate(groups))
+    shards = split.shards
+    num_blocks = max(1, min(len(shards), round(split.num_sentences / sentences_a_block)))
+    groups = np.array_split(np.arange(len(shards)), num_blocks)
+    return tuple(Block(tuple(shards[i] for i in group), number) for number, group in enumerate(groups))
 
 
 def draw_epoch(
     split: StoreSplit, vocabulary: Vocabulary, rule: PairRule, *, seed: int = 0, epoch: int = 0
 ) -> BlockEpoch:
-    """All instances of one epoch as a map-style data set, for torch's DataLoader or transformers' Trainer."""
+    """All instances of one epoch, each with the key of its own fixed masks."""
     return draw_block(Block(split.shards), vocabulary, rule, seed=seed, epoch=epoch)
+
+
+class PretrainingDataset:
+    """Instances as a map-style data set for torch's DataLoader or transformers' Trainer, which calls `set_epoch`.
+
+    Masks are left to the collator, new each time. For whole words of Chinese set Trainer's
+    `remove_unused_columns=False`, or it drops `word_starts`.
+    """
+
+    def __init__(self, split: StoreSplit, vocabulary: Vocabulary, rule: PairRule, *, seed: int = 0) -> None:
+        self._draw = lambda epoch: draw_epoch(split, vocabulary, rule, seed=seed, epoch=epoch)
+        self._epoch = 0
+        self._instances = self._draw(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draws the pairs of another epoch."""
+        if epoch != self._epoch:
+            self._epoch, self._instances = epoch, self._draw(epoch)
+
+    def __len__(self) -> int:
+        return len(self._instances)
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        instance = self._instances[place]
+        del instance["key"]
+        return instance
 
 
 def heldout_batches(

@@ -3,11 +3,17 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from bertkit.errors import CorpusError
 
 FORMAT_VERSION: Final = 1
+MANIFEST_FILE: Final = "manifest.json"
+PREPARING_FILE: Final = "preparing.json"
+# What tells our files from others of the same name, in every format version.
+MANIFEST_KEYS: Final = frozenset({"format_version", "fingerprint", "tokenizer_hash", "splits"})
+PREPARING_KEYS: Final = frozenset({"fingerprint"})
 
 
 @dataclass(frozen=True)
@@ -92,3 +98,27 @@ class Manifest:
             raise CorpusError(
                 f"the token store's manifest.json is damaged ({error}): prepare the corpus again"
             ) from error
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder holds a token store, finished or not: told by what its manifest says, not by its name alone."""
+    return is_finished(path) or is_unfinished(path)
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a folder holds a manifest of ours, of any format version."""
+    return _keys_of(path / MANIFEST_FILE) >= MANIFEST_KEYS
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a preparation was begun in a folder and not finished."""
+    return not is_finished(path) and _keys_of(path / PREPARING_FILE) == PREPARING_KEYS
+
+
+def _keys_of(file: Path) -> frozenset[str]:
+    """The keys of a JSON object; none when the file is missing, not to be read, or something else."""
+    try:
+        values = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return frozenset()
+    return frozenset(values) if isinstance(values, dict) else frozenset()

@@ -3,11 +3,13 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from bertkit.errors import CorpusError
@@ -19,7 +21,8 @@ Result = TypeVar("Result")
 def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], *, num_workers: int) -> Iterator[Result]:
     """Results of `work` on each item, in order; one worker works in this process.
 
-    Items are taken only as workers need them. Raises CorpusError when a worker process was killed.
+    Items are taken only as workers need them. `work` must be importable, and not from `__main__`, which workers do not
+    run. Raises CorpusError when a worker process was killed.
     """
     if num_workers <= 1:
         yield from map(work, items)
@@ -30,7 +33,9 @@ def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], *, num_wo
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
-            waiting.append(executor.submit(work, item))
+            # The executor starts its processes one by one, as work comes.
+            with _main_module_hidden():
+                waiting.append(executor.submit(work, item))
             if len(waiting) > 2 * num_workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -47,6 +52,19 @@ def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], *, num_wo
 def usable_cores() -> int:
     """Cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    """Processes started meanwhile do not run the user's script again, which may have no `if __name__ == "__main__"`."""
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+    vars(main).pop("__file__", None)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 def _begin_worker() -> None:

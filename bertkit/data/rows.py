@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any, Final
@@ -71,21 +71,29 @@ def _csv_rows(source: SourceFile, *, column: str, encoding: str, max_chars: int)
     # The module's own limit of 131,072 characters a field is one setting for the process, and too low for documents.
     csv.field_size_limit(max(csv.field_size_limit(), max_chars + 1))
     with source.open_text(encoding, newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader, None)
-        if header is None:
+        header: Sequence[str] = ()
+        for line, values in _csv_lines(file):
+            if not header:
+                header = values
+                _require_column(column, header, name=source.name)
+                index = header.index(column)
+            else:
+                yield Row(f"{source.name}:{line}", values[index] if index < len(values) else None)
+
+
+def _csv_lines(file: IO[str]) -> Iterator[tuple[int, list[str]]]:
+    """Every line that is not blank, with its number; one that cannot be read has no values."""
+    reader = csv.reader(file)
+    while True:
+        try:
+            values = next(reader)
+        except StopIteration:
             return
-        _require_column(column, header, name=source.name)
-        index = header.index(column)
-        while True:
-            try:
-                values = next(reader)
-            except StopIteration:
-                return
-            except csv.Error:
-                values = []
-            if values or reader.line_num:
-                yield Row(f"{source.name}:{reader.line_num}", values[index] if index < len(values) else None)
+        except csv.Error:
+            yield reader.line_num, []
+            continue
+        if values and not (len(values) == 1 and values[0].isspace()):
+            yield reader.line_num, values
 
 
 def _parquet_rows(source: SourceFile, *, column: str) -> Iterator[Row]:
@@ -101,7 +109,7 @@ def _parquet_rows(source: SourceFile, *, column: str) -> Iterator[Row]:
                 for value in batch.column(0).to_pylist():
                     number += 1
                     yield Row(f"{source.name}:{number}", _text_of({column: value}, column))
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise CorpusError(f"{source.name} is no whole Parquet file ({error}): mend it or move it away") from error
 
 

@@ -8,6 +8,8 @@ from typing import Final, Literal
 import numpy as np
 import sentencex
 
+from bertkit.errors import CorpusError
+
 # "line": one sentence a line, as given. "paragraph": a line is a paragraph or a sentence, never part of one.
 # "wrapped": lines are cut at a width; blank lines lie between paragraphs.
 Layout = Literal["line", "paragraph", "wrapped"]
@@ -30,6 +32,8 @@ ENDED_SHARE: Final = 0.6
 # The original BERT sample has 1.0 sentences a line, a Chinese passage a line about 3.
 SENTENCES_A_LINE: Final = 1.5
 LINES_LOOKED_AT: Final = 2000
+# sentencex knows de, bar and de-at; DE, german and de-AT it would take for English without a word.
+LANGUAGE_CODE: Final = re.compile(r"[a-z]{2,3}(-[a-z]{2,8})?")
 
 
 def split_sentences(text: str, *, layout: Layout, language: str) -> tuple[str, ...]:
@@ -85,6 +89,15 @@ def is_wrapped(lines: Sequence[str]) -> bool:
     width = float(np.percentile([len(line) for line in written], 90))
     full = sum(len(line) + 1 + _first_word_length(following) > width - 2 for line, following in pairs)
     return NARROWEST_WRAP <= width <= WIDEST_WRAP and full >= WRAPPED_SHARE * len(pairs)
+
+
+def check_language(language: str) -> None:
+    """Raise CorpusError for what cannot be a language code: sentencex itself takes any word, and means English by it."""
+    if not LANGUAGE_CODE.fullmatch(language):
+        raise CorpusError(
+            f"data.language {language!r} is no language code: write it as sentencex does, two or three small letters "
+            "and perhaps a variant, such as en, de, zh or de-at"
+        )
 
 
 def is_cjk(character: str) -> bool:

@@ -2,6 +2,7 @@
 
 import glob
 import io
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -14,12 +15,18 @@ import fsspec
 import xxhash
 
 from bertkit.data.dropped import UNSUPPORTED, Dropped
+from bertkit.data.manifest import is_store
 from bertkit.errors import CorpusError
+
+logger = logging.getLogger(__name__)
 
 FORMATS: Final = {".txt": "txt", ".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 COMPRESSED: Final = (".gz", ".bz2", ".xz", ".zst")
 HUB_ID: Final = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(:(?P<config>[\w.-]+))?")
 HASH_BLOCK_BYTES: Final = 1 << 20
+FOLDERS_NAMED: Final = 3
+# gzip and bz2 raise OSError and EOFError for damaged data, the others a class of their own module.
+DECOMPRESSORS: Final = ("zlib", "lzma", "_lzma", "zstandard", "zstd", "backend_c")
 
 
 @dataclass(frozen=True)
@@ -34,14 +41,12 @@ class SourceFile:
     @contextmanager
     def open_text(self, encoding: str, *, newline: str | None = None) -> Iterator[IO[str]]:
         """Open as text, decompressed; bytes that do not decode become lone surrogates, found document by document."""
-        with self._errors_named():
-            # Only utf-8 has a variant that swallows a byte-order mark; utf-16 always does.
-            bom_aware = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-            with (
-                self._open_binary() as binary,
-                io.TextIOWrapper(binary, encoding=bom_aware, errors="surrogateescape", newline=newline) as text,
-            ):
-                yield text
+        with (
+            self._errors_named(),
+            self._open_binary() as binary,
+            _as_text(binary, encoding=encoding, newline=newline) as text,
+        ):
+            yield text
 
     @contextmanager
     def open_seekable(self) -> Iterator[IO[bytes]]:
@@ -58,7 +63,10 @@ class SourceFile:
         return hasher.hexdigest()
 
     def _open_binary(self) -> Any:
-        return self.filesystem.open(self.path, "rb", compression="infer")
+        try:
+            return self.filesystem.open(self.path, "rb", compression="infer")
+        except (ImportError, ValueError) as error:
+            raise CorpusError(f"cannot open {self.name}: {error}; give a local, unpacked copy instead") from error
 
     @contextmanager
     def _errors_named(self) -> Iterator[None]:
@@ -68,51 +76,38 @@ class SourceFile:
             raise CorpusError(
                 f"cannot read {self.name}: permission denied; make it readable (chmod u+r) or move it away"
             ) from error
-        except LookupError as error:
-            if "encoding" not in str(error):
-                raise
-            raise CorpusError(
-                f"data.encoding: {error}; write it as Python names it, such as utf-8 or latin-1"
-            ) from error
+        except UnicodeEncodeError:
+            # Files are decoded, never encoded.
+            raise
         except UnicodeError as error:
             raise CorpusError(
                 f"{self.name} does not follow its encoding ({error}): set data.encoding to the right one"
             ) from error
-        except (EOFError, OSError, ValueError) as error:
-            raise CorpusError(f"cannot read {self.name}: {error}; mend the file or move it away") from error
+        except (EOFError, OSError) as error:
+            if _is_local(self.filesystem):
+                raise CorpusError(f"cannot read {self.name}: {error}; mend the file or move it away") from error
+            raise _unreachable(self.name, error) from error
         except Exception as error:
-            # zlib, lzma and zstandard each raise a class of their own for damaged data.
-            if type(error).__module__.partition(".")[0] not in (
-                "zlib",
-                "lzma",
-                "_lzma",
-                "zstandard",
-                "zstd",
-                "backend_c",
-            ):
+            module = type(error).__module__.partition(".")[0]
+            if module in DECOMPRESSORS:
+                raise CorpusError(f"cannot decompress {self.name}: {error}; the file is damaged") from error
+            if _is_local(self.filesystem) or module in ("builtins", "bertkit"):
                 raise
-            raise CorpusError(f"cannot decompress {self.name}: {error}; the file is damaged") from error
+            # What is neither Python's nor ours is the remote file system's: each raises classes of its own.
+            raise _unreachable(self.name, error) from error
 
 
 def find_files(location: str, dropped: Dropped) -> tuple[SourceFile, ...] | None:
     """List the files of a corpus in sorted order; None when nothing is there; unsupported ones are counted.
 
-    A file that is named itself, or by a pattern, is read as plain text when its suffix says nothing.
+    A file that is named itself, or by a pattern, is read as plain text when its suffix says nothing. Runs and token
+    stores of ours inside a folder are no part of the corpus. Raises CorpusError when it cannot be looked through.
     """
-    filesystem, root = fsspec.core.url_to_fs(location)
-    local = "file" in _protocols(filesystem)
-    if filesystem.isfile(root):
-        return (_source(filesystem, root, name=PurePosixPath(root).name, unknown="txt"),)
-    if filesystem.isdir(root):
-        paths = sorted(_walk(root) if local else filesystem.find(root))
-        unknown = ""
-    elif glob.has_magic(root):
-        paths = sorted(path for path in filesystem.glob(root) if filesystem.isfile(path))
-        root, unknown = _fixed_part(root), "txt"
-    else:
+    with _finding_errors_named(location):
+        filesystem, root = fsspec.core.url_to_fs(location)
+        sources = _list_sources(filesystem, root)
+    if sources is None:
         return None
-    base = root.rstrip("/") + "/"
-    sources = [_source(filesystem, path, name=path.removeprefix(base), unknown=unknown) for path in paths]
     for source in sources:
         if not source.format:
             dropped.add(UNSUPPORTED, source.name)
@@ -143,6 +138,61 @@ def hub_rows(location: str) -> Iterator[dict[str, Any]]:
         ) from error
 
 
+def _list_sources(filesystem: Any, root: str) -> list[SourceFile] | None:
+    if filesystem.isfile(root):
+        return [_source(filesystem, root, name=PurePosixPath(root).name, unknown="txt")]
+    if filesystem.isdir(root):
+        paths = sorted(_walk(root) if _is_local(filesystem) else filesystem.find(root))
+        unknown = ""
+    elif glob.has_magic(root):
+        paths = sorted(path for path in filesystem.glob(root) if filesystem.isfile(path))
+        root, unknown = _fixed_part(root), "txt"
+    else:
+        return None
+    base = root.rstrip("/") + "/"
+    return [_source(filesystem, path, name=path.removeprefix(base), unknown=unknown) for path in paths]
+
+
+@contextmanager
+def _finding_errors_named(location: str) -> Iterator[None]:
+    protocol = fsspec.core.split_protocol(location)[0]
+    try:
+        yield
+    except CorpusError:
+        raise
+    except ImportError as error:
+        package = getattr(error.__cause__, "name", None)
+        install = f"pip install {package}" if package else "install it"
+        raise CorpusError(f"{location!r}: {error}: {install}, or give the path of a local copy") from error
+    except Exception as error:
+        if protocol is None and not isinstance(error, OSError):
+            raise
+        if str(error).startswith("Protocol not known"):
+            raise CorpusError(
+                f"{location!r}: the protocol {protocol!r} is not known: give a local path, or a URL of a kind that "
+                "fsspec opens, such as https:// or s3://"
+            ) from error
+        # Every file system raises classes of its own.
+        raise _unreachable(location, error) from error
+
+
+def _unreachable(location: str, error: Exception) -> CorpusError:
+    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return CorpusError(
+        f"{location!r} cannot be reached ({reason}): check the address, your access and the network, "
+        "or give the path of a local copy"
+    )
+
+
+def _as_text(binary: Any, *, encoding: str, newline: str | None) -> io.TextIOWrapper:
+    # Only utf-8 has a variant that swallows a byte-order mark; utf-16 always does.
+    bom_aware = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    try:
+        return io.TextIOWrapper(binary, encoding=bom_aware, errors="surrogateescape", newline=newline)
+    except (LookupError, ValueError) as error:
+        raise CorpusError(f"data.encoding: {error}; write it as Python names it, such as utf-8 or latin-1") from error
+
+
 def _source(filesystem: Any, path: str, *, name: str, unknown: str) -> SourceFile:
     stem = name.lower()
     for suffix in COMPRESSED:
@@ -151,14 +201,34 @@ def _source(filesystem: Any, path: str, *, name: str, unknown: str) -> SourceFil
 
 
 def _walk(root: str) -> Iterator[str]:
-    """Every file below a local folder, links followed once, hidden ones left out by convention."""
+    """Every file below a local folder, links followed once; hidden ones are left out by convention, ours are said."""
     visited: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    ours: list[str] = []
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=_refuse_unreadable):
         real = os.path.realpath(folder)
-        subfolders[:] = [] if real in visited else [name for name in subfolders if not name.startswith(".")]
-        if real not in visited:
-            yield from (str(Path(folder) / name) for name in names if not name.startswith("."))
+        if real in visited or (folder != root and _is_ours(Path(folder))):
+            if real not in visited:
+                ours.append(os.path.relpath(folder, root))
+            subfolders.clear()
+            continue
         visited.add(real)
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        yield from (str(Path(folder) / name) for name in names if not name.startswith("."))
+    if ours:
+        named = ", ".join(sorted(ours)[:FOLDERS_NAMED]) + (", ..." if len(ours) > FOLDERS_NAMED else "")
+        logger.info("%s", f"runs and token stores of bertkit inside the corpus are not read as text: {named}")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether bertkit wrote this folder: the run of a `bertkit pretrain .` lies below its own corpus."""
+    of_run = (folder / name for name in ("checkpoints", "metrics.jsonl", "environment.json"))
+    return ((folder / "config.yaml").is_file() and any(path.exists() for path in of_run)) or is_store(folder)
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise CorpusError(
+        f"cannot look into the folder {error.filename} ({error.strerror}): make it readable (chmod u+rx) or move it away"
+    ) from error
 
 
 def _fixed_part(pattern: str) -> str:
@@ -166,6 +236,6 @@ def _fixed_part(pattern: str) -> str:
     return "/".join(parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
 
 
-def _protocols(filesystem: Any) -> tuple[str, ...]:
+def _is_local(filesystem: Any) -> bool:
     protocol = filesystem.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+    return "file" in ((protocol,) if isinstance(protocol, str) else protocol)

@@ -8,14 +8,15 @@ from typing import Final
 import numpy as np
 
 from bertkit.data.encode import IntArray
+from bertkit.data.manifest import MANIFEST_FILE as MANIFEST_FILE
+from bertkit.data.manifest import PREPARING_FILE as PREPARING_FILE
 from bertkit.data.manifest import Manifest, SplitInfo
+from bertkit.data.manifest import is_store as is_store
 from bertkit.data.shard import Shard as Shard
 from bertkit.data.tokenizer import load_tokenizer
 from bertkit.data.vocabulary import Vocabulary
 from bertkit.errors import CorpusError
 
-MANIFEST_FILE: Final = "manifest.json"
-PREPARING_FILE: Final = "preparing.json"
 UNIGRAMS_FILE: Final = "unigrams.npy"
 TOKENIZER_FOLDER: Final = "tokenizer"
 SHARD_FOLDER: Final = "shards"
@@ -24,11 +25,16 @@ SPLITS: Final = ("train", "heldout")
 
 @dataclass(frozen=True)
 class StoreSplit:
-    """The documents of one split; a shard is opened when it is first read."""
+    """The documents of one split, whose files lie in `folder`."""
 
     name: str
     info: SplitInfo
-    shards: tuple[Shard, ...]
+    folder: Path
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The files of the split, not opened yet, and new each time: what is read is freed with the shards that read it."""
+        return tuple(Shard(self.folder / shard.name) for shard in self.info.shards)
 
     @property
     def num_documents(self) -> int:
@@ -64,8 +70,12 @@ class TokenStore:
 
     def split(self, name: str) -> StoreSplit:
         """The split "train" or "heldout"."""
-        info = self.manifest.splits[name]
-        return StoreSplit(name, info, tuple(Shard(self.path / SHARD_FOLDER / shard.name) for shard in info.shards))
+        return StoreSplit(name, self.manifest.splits[name], self.path / SHARD_FOLDER)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything the store was made from: equal fingerprints, equal bytes."""
+        return self.manifest.fingerprint
 
     @property
     def tokenizer_path(self) -> Path:

@@ -1,19 +1,18 @@
 """Writing a token store: begun with a marker, finished by its manifest, never read as whole in between."""
 
-import errno
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from bertkit.data.encode import IntArray
-from bertkit.data.manifest import Manifest
+from bertkit.data.folders import folder_named, make_folder
+from bertkit.data.manifest import Manifest, is_finished, is_unfinished
 from bertkit.data.store import (
     MANIFEST_FILE,
     PREPARING_FILE,
@@ -26,37 +25,44 @@ from bertkit.errors import CorpusError
 
 logger = logging.getLogger(__name__)
 
-DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
 
 def complete_store(folder: Path, *, fingerprint: str, settings: Mapping[str, Any]) -> TokenStore | None:
     """The complete store in this folder, if it is the one asked for; None when the folder is free for it.
 
-    Raises CorpusError when the folder holds another store, or something else.
+    Raises CorpusError when the folder holds another complete store, or something else.
     """
-    if (folder / MANIFEST_FILE).is_file():
+    if is_finished(folder):
         store = TokenStore.open(folder)
         if store.manifest.fingerprint == fingerprint:
             return store
         changed = [f"data.{name}" for name in settings if store.manifest.settings.get(name) != settings[name]]
         difference = f"other settings ({', '.join(changed)})" if changed else "another corpus or tokenizer"
         raise CorpusError(f"{folder} holds the token store of {difference}: choose another --output-dir, or delete it")
-    if folder.exists() and not folder.is_dir():
-        raise CorpusError(f"{folder} is a file: choose a folder as --output-dir")
-    if folder.is_dir() and not (folder / PREPARING_FILE).is_file() and any(folder.iterdir()):
-        raise CorpusError(f"{folder} holds other files: choose a new or empty folder as --output-dir")
+    with folder_named(folder):
+        if folder.exists() and not folder.is_dir():
+            raise CorpusError(f"{folder} is a file: choose a folder as --output-dir")
+        if folder.is_dir() and not is_unfinished(folder) and _holds_other_files(folder):
+            raise CorpusError(f"{folder} holds other files: choose a new or empty folder as --output-dir")
     return None
 
 
 def begin_store(folder: Path, *, fingerprint: str) -> None:
-    """Mark a folder as a store in the making; what an interrupted prepare of another corpus left there is deleted."""
-    if _begun_fingerprint(folder) == fingerprint:
+    """Mark a folder as a store in the making.
+
+    What an interrupted prepare of another corpus or of other settings left there is deleted: nothing in it is finished.
+    """
+    make_folder(folder)
+    begun = _begun_fingerprint(folder)
+    if begun == fingerprint:
         logger.info("%s", f"continuing the interrupted preparation in {folder}")
-    else:
-        shutil.rmtree(folder / TOKENIZER_FOLDER, ignore_errors=True)
-        shutil.rmtree(folder / SHARD_FOLDER, ignore_errors=True)
-    (folder / SHARD_FOLDER).mkdir(parents=True, exist_ok=True)
+    elif begun is not None:
+        logger.info(
+            "%s", f"{folder} holds an unfinished token store of another corpus or of other settings: beginning anew"
+        )
+        _delete_begun(folder)
+    # The mark comes after what it disowns is gone, and before anything it stands for is there.
     _write_whole(folder / PREPARING_FILE, json.dumps({"fingerprint": fingerprint}) + "\n")
+    make_folder(folder / SHARD_FOLDER)
 
 
 def finish_store(folder: Path, manifest: Manifest, *, unigram_counts: IntArray) -> None:
@@ -72,35 +78,34 @@ def finish_store(folder: Path, manifest: Manifest, *, unigram_counts: IntArray) 
     (folder / PREPARING_FILE).unlink()
 
 
-@contextmanager
-def full_disk_named(folder: Path) -> Iterator[None]:
-    """Turn a full disk, or a folder one may not write to, into an error that says what to do."""
-    try:
-        yield
-    except PermissionError as error:
-        raise CorpusError(f"cannot write to {folder} ({error.strerror}): choose another --output-dir") from error
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise CorpusError(
-            f"the disk that holds {folder} is full ({error.strerror}): free some space and run it again, it continues"
-        ) from error
+def _holds_other_files(folder: Path) -> bool:
+    """Whether there is more than what a prepare leaves that was killed while it made its mark."""
+    return any(path != _aside(folder / PREPARING_FILE) for path in folder.iterdir())
 
 
 def _begun_fingerprint(folder: Path) -> str | None:
-    try:
-        return str(json.loads((folder / PREPARING_FILE).read_text(encoding="utf-8"))["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError):
+    if not is_unfinished(folder):
         return None
+    return str(json.loads((folder / PREPARING_FILE).read_text(encoding="utf-8"))["fingerprint"])
+
+
+def _delete_begun(folder: Path) -> None:
+    for begun in (folder / TOKENIZER_FOLDER, folder / SHARD_FOLDER):
+        if begun.exists():
+            shutil.rmtree(begun)
 
 
 def _write_whole(path: Path, text: str) -> None:
     """Write aside, sync, rename: the file is there in full or not at all."""
-    aside = path.with_name(f"{path.name}.tmp")
+    aside = _aside(path)
     with aside.open("w", encoding="utf-8") as file:
         file.write(text)
         _sync(file)
     aside.replace(path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.tmp")
 
 
 def _sync(file: Any) -> None:

@@ -32,6 +32,10 @@ COUNTERS = ("step", "phase", "tokens", "instances", "elapsed_s")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A file of a checkpoint is missing, truncated or altered."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint on disk whose files were found whole."""
@@ -49,7 +53,8 @@ def save_checkpoint(
 ) -> Path:
     """Writes `state` under `folder`/step-NNNNNNN and returns that path; `model` is the state's, unwrapped.
 
-    Older checkpoints beyond `keep` are removed after the new one is whole.
+    Older checkpoints beyond `keep` are removed after the new one is whole, and so are later ones: a run that goes on
+    from an earlier step has found them damaged.
 
     Raises:
         CheckpointError: the disk is full or the folder cannot be written; nothing half-written stays.
@@ -78,15 +83,14 @@ def save_checkpoint(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise CheckpointError(_why_not_written(error, path)) from error
-    if keep is not None:
-        for old in list_checkpoints(folder)[keep:]:
-            shutil.rmtree(old, ignore_errors=True)
+    _remove_all_but(path, folder, keep=keep)
     return path
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints under `folder`, newest first, unverified."""
-    return sorted(folder.glob("step-*"), key=lambda path: path.name, reverse=True)
+    named = (path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal())
+    return sorted(named, key=_step_of, reverse=True)
 
 
 def latest_checkpoint(folder: Path) -> Checkpoint | None:
@@ -99,7 +103,7 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
     for path in paths:
         try:
             return open_checkpoint(path)
-        except CheckpointError as error:
+        except DamagedCheckpointError as error:
             logger.warning("%s; falling back to the checkpoint before it", error)
     if paths:
         raise CheckpointError(
@@ -112,25 +116,29 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """Verifies the size and hash of every file of the checkpoint at `path`.
 
     Raises:
-        CheckpointError: a file is missing, truncated or altered, or the format is another version's.
+        DamagedCheckpointError: a file is missing, truncated or altered.
+        CheckpointError: the format is another version's.
     """
     try:
         manifest = json.loads((path / MANIFEST_FILE).read_text(encoding="utf-8"))
         files = dict(manifest["files"])
         version, seal = manifest["format_version"], manifest.pop("seal")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"checkpoint {path} is damaged: {MANIFEST_FILE} cannot be read") from error
+        raise DamagedCheckpointError(f"checkpoint {path} is damaged: {MANIFEST_FILE} cannot be read") from error
     if version != FORMAT_VERSION:
-        raise CheckpointError(f"checkpoint {path} has format {version}, this bertkit reads {FORMAT_VERSION}")
+        raise CheckpointError(
+            f"checkpoint {path} has format {version} and this bertkit reads {FORMAT_VERSION}: use the bertkit it was "
+            "written with, or another --output-dir"
+        )
     if seal != _seal(manifest):
-        raise CheckpointError(f"checkpoint {path} is damaged: {MANIFEST_FILE} was altered")
+        raise DamagedCheckpointError(f"checkpoint {path} is damaged: {MANIFEST_FILE} was altered")
     for name, expected in files.items():
         if not (path / name).is_file():
-            raise CheckpointError(f"checkpoint {path} is damaged: {name} is missing")
+            raise DamagedCheckpointError(f"checkpoint {path} is damaged: {name} is missing")
         if (path / name).stat().st_size != expected["bytes"]:
-            raise CheckpointError(f"checkpoint {path} is damaged: {name} is truncated")
+            raise DamagedCheckpointError(f"checkpoint {path} is damaged: {name} is truncated")
         if _fingerprint(path / name) != expected:
-            raise CheckpointError(f"checkpoint {path} is damaged: {name} does not match its hash")
+            raise DamagedCheckpointError(f"checkpoint {path} is damaged: {name} does not match its hash")
     return Checkpoint(path, manifest)
 
 
@@ -176,6 +184,17 @@ def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_parameters()
     persistent = model.state_dict()
     yield from ((name, buffer) for name, buffer in model.named_buffers() if name in persistent)
+
+
+def _remove_all_but(newest: Path, folder: Path, *, keep: int | None) -> None:
+    older = [path for path in list_checkpoints(folder) if _step_of(path) < _step_of(newest)]
+    later = [path for path in list_checkpoints(folder) if _step_of(path) > _step_of(newest)]
+    for path in [*later, *(older[keep - 1 :] if keep is not None else [])]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def _detached(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,16 +1,17 @@
 """accelerate set up for one run: device, precision, processes, trackers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 import torch
+import xxhash
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast
+from accelerate.utils import GradientAccumulationPlugin, broadcast, broadcast_object_list
 
-from bertkit.errors import ConfigError
+from bertkit.errors import BertkitError, ConfigError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -55,6 +56,8 @@ def build_accelerator(
         mixed_precision="no" if resolved == "fp32" else resolved,
         log_with=list(trackers) or None,
         project_dir=str(run_dir) if run_dir else None,
+        # The loop accumulates by itself: an environment variable of accelerate's must not divide once more.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         # Batches come from bertkit's own loader, already this process's share.
         step_scheduler_with_optimizer=False,
     )
@@ -75,7 +78,32 @@ def main_says(accelerator: Accelerator, value: float) -> float:
     return float(broadcast(torch.tensor(value, dtype=torch.float64, device=accelerator.device)))
 
 
+def on_main_first(accelerator: Accelerator, work: Callable[[], None]) -> None:
+    """Does `work` on the main process while the others wait; where it fails, all fail, and the main one says why.
+
+    Raises:
+        BertkitError: what `work` raised.
+    """
+    error: BertkitError | None = None
+    if accelerator.is_main_process:
+        try:
+            work()
+        except BertkitError as raised:
+            error = raised
+    if accelerator.num_processes > 1 and broadcast_object_list([str(error or "")])[0] and error is None:
+        error = BertkitError("the main process could not begin")
+    if error is not None:
+        raise error
+
+
+def close_accelerator(accelerator: Accelerator) -> None:
+    """Ends trackers and process group in an order in which no process waits for one that is gone."""
+    accelerator.wait_for_everyone()
+    # A wrapped model must go before the group it talks through.
+    accelerator.free_memory()
+    accelerator.end_training()
+
+
 def seed_step(seed: int, *, step: int, rank: int) -> None:
     """Seeds torch for one optimizer step of one process, which makes dropout a function of these three numbers."""
-    # torch takes 64 bits; the words are spread over them so that neighbours in any of the three stay apart.
-    torch.manual_seed((seed * 1_000_003 + step) * 65_537 + rank)
+    torch.manual_seed(xxhash.xxh3_64_intdigest(f"{seed}/{step}/{rank}".encode()))

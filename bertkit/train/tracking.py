@@ -45,9 +45,14 @@ class Window:
     """Means over the steps since the last log line, kept on the device until somebody takes them."""
 
     def __init__(self) -> None:
+        self._mark_s = time.monotonic()
         self._begin()
 
     def add(self, report: StepReport) -> None:
+        """Takes in one step, which ended just now."""
+        now = time.monotonic()
+        self._seconds += now - self._mark_s
+        self._mark_s = now
         self._reports += 1
         self._tokens += report.tokens
         self._learning_rate = report.learning_rate
@@ -58,7 +63,7 @@ class Window:
 
     def take(self, state: TrainState) -> dict[str, float]:
         """One row of `metrics.jsonl`; waits for the device and begins a new window."""
-        seconds = max(time.monotonic() - self._began_s, 1e-9)
+        seconds = max(self._seconds, 1e-9)
         means = {name: float(value) / self._reports for name, value in self._sums.items()}
         row = {
             "step": state.step,
@@ -72,11 +77,15 @@ class Window:
         self._begin()
         return row
 
+    def skip_time(self) -> None:
+        """Leaves the time since the last step out of the rate: something else than training was done in it."""
+        self._mark_s = time.monotonic()
+
     def _begin(self) -> None:
         self._reports = self._tokens = 0
+        self._seconds = 0.0
         self._learning_rate = 0.0
         self._sums: dict[str, Any] = {}
-        self._began_s = time.monotonic()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

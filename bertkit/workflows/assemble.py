@@ -1,12 +1,11 @@
 """A config and a token store become the parts of a run: model, state, loader, budget. Config stops here."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel
+from torch import nn
+from transformers import PreTrainedModel
 
 from bertkit.config.schema import ModelConfig, PretrainConfig
 from bertkit.data.collate import DataCollatorForPretraining
@@ -15,47 +14,30 @@ from bertkit.data.loader import PretrainingLoader
 from bertkit.data.store import TokenStore
 from bertkit.data.vocabulary import Vocabulary
 from bertkit.errors import ConfigError
-from bertkit.model import (
-    BertKitConfig,
-    BertKitForMaskedLM,
-    BertKitForPreTraining,
-    pretraining_correct,
-    pretraining_losses,
-)
+from bertkit.model import BertKitConfig, pretraining_correct, pretraining_counts, pretraining_losses
 from bertkit.train.budget import Budget
 from bertkit.train.loop import Batch, LossTerm
 from bertkit.train.optim import build_optimizer
 from bertkit.train.setup import build_accelerator
 from bertkit.train.state import TrainState
+from bertkit.workflows.initial import check_initial_tokenizer, load_initial, model_class
 
 # Rows of the vocabulary projection are rounded up to a multiple of this, which matrix kernels like.
 VOCABULARY_MULTIPLE = 8
 _TARGETS = ("labels", "next_sentence_label")
 
 
-def model_class(config: PretrainConfig) -> type[BertKitForPreTraining] | type[BertKitForMaskedLM]:
-    """The class that has exactly the heads the config trains."""
-    return BertKitForMaskedLM if config.pairs.next_sentence == "off" else BertKitForPreTraining
-
-
-def build_model(config: PretrainConfig, vocabulary: Vocabulary) -> PreTrainedModel:
+def build_new_model(config: PretrainConfig, vocabulary: Vocabulary) -> PreTrainedModel:
     """The model to pre-train, with weights from `train.seed` or from `train.init_from`.
 
     Raises:
-        ConfigError: the vocabulary is larger than the model's.
+        ConfigError: the vocabulary is larger than the model's, or not the initial model's.
     """
+    if config.train.init_from is not None:
+        check_initial_tokenizer(config, vocabulary)
+        return load_initial(config)
     torch.manual_seed(config.train.seed)
-    if config.train.init_from is None:
-        model: PreTrainedModel = model_class(config)(build_model_config(config.model, vocabulary))
-    else:
-        model = model_class(config).from_pretrained(config.train.init_from, **_dropouts(config.model))
-    rows = model.config.vocab_size
-    if vocabulary.size > rows:
-        raise ConfigError(
-            f"the tokenizer has {vocabulary.size} entries and the model {rows}: raise model.vocab_size, "
-            "or prepare with the model's own tokenizer (data.tokenizer.path)"
-        )
-    return model
+    return model_class(config)(build_model_config(config.model, vocabulary))
 
 
 def build_model_config(shape: ModelConfig, vocabulary: Vocabulary) -> BertKitConfig:
@@ -71,37 +53,6 @@ def build_model_config(shape: ModelConfig, vocabulary: Vocabulary) -> BertKitCon
     return BertKitConfig(**values, pad_token_id=vocabulary.pad_id)
 
 
-def with_initial_shape(config: PretrainConfig) -> PretrainConfig:
-    """The config with `model` and the tokenizer of `train.init_from`, so that what is written down is what runs.
-
-    Raises:
-        ConfigError: `train.init_from` is not a BERT that can be opened, or is too short for the phases.
-    """
-    source = config.train.init_from
-    if source is None:
-        return config
-    try:
-        initial = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"--from {source} cannot be opened: give a BERT's folder or Hub id ({_first(error)})"
-        ) from error
-    if initial.model_type not in ("bert", BertKitConfig.model_type):
-        raise ConfigError(f"--from {source} is a '{initial.model_type}' model: only BERT can be trained further here")
-    shape = {name: getattr(initial, name) for name in ModelConfig.model_fields if name not in _dropouts(config.model)}
-    tokenizer = config.data.tokenizer
-    if tokenizer.path is None:
-        tokenizer = tokenizer.model_copy(update={"path": source})
-    data = config.data.model_copy(update={"tokenizer": tokenizer})
-    longest = max(phase.max_seq_length for phase in config.train.phases)
-    if longest > initial.max_position_embeddings:
-        raise ConfigError(
-            f"train.phases max_seq_length {longest} exceeds the {initial.max_position_embeddings} positions of "
-            f"--from {source}: lower the first"
-        )
-    return config.model_copy(update={"model": config.model.model_copy(update=shape), "data": data})
-
-
 def pretraining_terms(model: nn.Module, batch: Batch) -> dict[str, LossTerm]:
     """Masked LM and next sentence prediction of one packed micro-batch, as sums, counts and right predictions."""
     outputs = model(**{name: value for name, value in batch.items() if name not in _TARGETS})
@@ -114,11 +65,7 @@ def pretraining_terms(model: nn.Module, batch: Batch) -> dict[str, LossTerm]:
 
 def pretraining_target_counts(batch: Batch) -> dict[str, int]:
     """The targets of each loss term of a micro-batch that is still on the host."""
-    counts = {"mlm": len(batch["labels"])}
-    if "next_sentence_label" in batch:
-        labels: Tensor = batch["next_sentence_label"]
-        counts["nsp"] = int((labels >= 0).sum())
-    return counts
+    return {name: int(count) for name, count in pretraining_counts(batch).items()}
 
 
 def build_run_accelerator(config: PretrainConfig, run_dir: Path) -> Accelerator:
@@ -136,11 +83,8 @@ def build_run_accelerator(config: PretrainConfig, run_dir: Path) -> Accelerator:
     return accelerator
 
 
-def build_state(
-    config: PretrainConfig, vocabulary: Vocabulary, accelerator: Accelerator
-) -> tuple[TrainState, PreTrainedModel]:
-    """The state training begins with, model and optimizer wrapped by accelerate; and the model itself, unwrapped."""
-    model = build_model(config, vocabulary)
+def build_state(config: PretrainConfig, model: PreTrainedModel, accelerator: Accelerator) -> TrainState:
+    """The state training begins with, `model` and its optimizer wrapped by accelerate."""
     if config.train.gradient_checkpointing:
         model.activation_checkpointing_enable()
     optim = config.optim
@@ -153,10 +97,10 @@ def build_state(
         epsilon=optim.epsilon,
     )
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    return TrainState(wrapped.train(), optimizer, seed=config.train.seed), model
+    return TrainState(wrapped.train(), optimizer, seed=config.train.seed)
 
 
-def run_budget(config: PretrainConfig, store: TokenStore, *, num_processes: int = 1) -> Budget:
+def run_budget(config: PretrainConfig, store: TokenStore) -> Budget:
     """The length of the run; epochs become steps by counting each phase's instances."""
     train = config.train
     shares = tuple(phase.share for phase in train.phases)
@@ -202,11 +146,3 @@ def build_loader(
         rank=accelerator.process_index if accelerator else 0,
         num_processes=accelerator.num_processes if accelerator else 1,
     )
-
-
-def _dropouts(shape: ModelConfig) -> dict[str, Any]:
-    return {name: getattr(shape, name) for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
-
-
-def _first(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

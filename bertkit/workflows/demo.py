@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bertkit.config.schema import PretrainConfig
 from bertkit.data.demo_corpus import write_demo_corpus
+from bertkit.errors import ConfigError
 from bertkit.workflows.fill_mask import FilledMask, fill_mask
 from bertkit.workflows.pretrain import PretrainSummary, pretrain
 from bertkit.workflows.watch import Unwatched, Watcher
@@ -33,9 +34,14 @@ def demo(config: PretrainConfig, output_dir: Path, *, watch: Watcher | None = No
     if not corpus_dir.is_dir():
         watch.begin("collecting docstrings")
         aside = output_dir / ".corpus.partial"
-        shutil.rmtree(aside, ignore_errors=True)
-        write_demo_corpus(aside)
-        aside.rename(corpus_dir)
-    summary = pretrain(config.model_copy(update={"corpus": str(corpus_dir)}), output_dir / "run", watch=watch)
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            write_demo_corpus(aside)
+            aside.rename(corpus_dir)
+        except OSError as error:
+            raise ConfigError(
+                f"{output_dir} cannot be written: {error.strerror}; choose another --output-dir"
+            ) from error
+    summary = pretrain(config.model_copy(update={"corpus": str(corpus_dir.resolve())}), output_dir / "run", watch=watch)
     filled = fill_mask(summary.export_dir, list(SENTENCES)) if summary.export_dir else []
     return DemoSummary(corpus_dir, summary, tuple(filled))

@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ from bertkit.data.collate import DataCollatorForPretraining
 from bertkit.data.instances import BlockEpoch, PairRule
 from bertkit.data.loader import draw_epoch, heldout_batches
 from bertkit.data.store import TokenStore
-from bertkit.errors import CheckpointError, CorpusError
-from bertkit.train.checkpoint import latest_checkpoint, load_weights
+from bertkit.errors import CorpusError
 from bertkit.train.setup import build_accelerator
-from bertkit.workflows.assemble import build_model, pretraining_terms
+from bertkit.workflows.assemble import pretraining_terms
+from bertkit.workflows.pinned import open_trained
 from bertkit.workflows.runs import RunFolder, newest_run, write_aside
 from bertkit.workflows.watch import Unwatched, Watcher
 
@@ -38,40 +38,41 @@ def evaluate(run_path: Path | None = None, *, watch: Watcher | None = None) -> d
         CorpusError: its token store is gone, or has no held-out documents.
     """
     run = newest_run() if run_path is None else RunFolder(run_path)
-    config = run.read_config()
-    checkpoint = latest_checkpoint(run.checkpoints)
-    if checkpoint is None:
-        raise CheckpointError(f"{run.path} has no checkpoint yet: let bertkit pretrain save one first")
-    store = TokenStore.open(store_path(config, run))
-    accelerator = build_accelerator(config.train.precision)
-    model = build_model(config, store.vocabulary)
-    load_weights(checkpoint, model)
-    scores = score_heldout(accelerator.prepare_model(model, evaluation_mode=True), store, config, accelerator, watch)
-    results = {"step": checkpoint.step, "heldout": scores}
+    config, store, model, step = open_trained(run)
+    accelerator = build_accelerator(_evaluation_precision(config))
+    scores = score_heldout(
+        accelerator.prepare_model(model, evaluation_mode=True),
+        store,
+        config,
+        accelerator=accelerator,
+        max_seq_length=config.train.phases[-1].max_seq_length,
+        watch=watch,
+    )
+    results = {"step": step, "heldout": scores}
     write_aside(run.results_file, json.dumps(results, indent=2) + "\n")
     return results
 
 
-def store_path(config: PretrainConfig, run: RunFolder) -> Path:
-    """Where the run's token store lies: in the run, or the prepared folder that was given as its corpus."""
-    if config.corpus is not None and (Path(config.corpus) / "manifest.json").is_file():
-        return Path(config.corpus)
-    return run.store
+def _evaluation_precision(config: PretrainConfig) -> Literal["auto", "fp32", "bf16", "fp16"]:
+    # A run trained in fp16 on a GPU may be scored on a machine without one.
+    return "fp32" if config.train.precision == "fp16" and not torch.cuda.is_available() else config.train.precision
 
 
 def score_heldout(
     model: nn.Module,
     store: TokenStore,
     config: PretrainConfig,
+    *,
     accelerator: Accelerator,
+    max_seq_length: int,
     watch: Watcher | None = None,
 ) -> dict[str, float]:
-    """Scores `model` on up to `every.evaluate_instances` held-out instances at the last phase's length.
+    """Scores `model` on up to `every.evaluate_instances` held-out instances of `max_seq_length` tokens at the most.
 
     `unigram_entropy` (nats) is the masked LM loss of word frequencies alone; `nsp_majority` the accuracy of always
     giving the commoner next sentence label.
     """
-    instances, collator = heldout_instances(store, config)
+    instances, collator = heldout_instances(store, config, max_seq_length=max_seq_length)
     total = min(config.every.evaluate_instances, len(instances))
     tally = _Tally(store.unigram_counts)
     was_training = model.training
@@ -85,7 +86,9 @@ def score_heldout(
     return tally.scores()
 
 
-def heldout_instances(store: TokenStore, config: PretrainConfig) -> tuple[BlockEpoch, DataCollatorForPretraining]:
+def heldout_instances(
+    store: TokenStore, config: PretrainConfig, *, max_seq_length: int
+) -> tuple[BlockEpoch, DataCollatorForPretraining]:
     """The held-out instances, fixed for a store and a length, and the collator that masks them as the paper does.
 
     Raises:
@@ -100,7 +103,7 @@ def heldout_instances(store: TokenStore, config: PretrainConfig) -> tuple[BlockE
     next_sentence = config.pairs.next_sentence
     alone = next_sentence == "nsp" and split.num_documents < 2
     rule = PairRule(
-        max_seq_length=config.train.phases[-1].max_seq_length,
+        max_seq_length=max_seq_length,
         next_sentence="off" if alone else next_sentence,
         short_seq_probability=0.0,
     )

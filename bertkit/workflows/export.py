@@ -8,12 +8,9 @@ import transformers
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel
 
-from bertkit.data.store import TokenStore
 from bertkit.errors import CheckpointError
 from bertkit.model.convert import to_stock
-from bertkit.train.checkpoint import latest_checkpoint, load_weights
-from bertkit.workflows.assemble import build_model
-from bertkit.workflows.evaluate import store_path
+from bertkit.workflows.pinned import open_trained
 from bertkit.workflows.runs import RunFolder, newest_run
 
 # Largest difference of a logit before and after; float32 sums in another order differ by about a tenth of it.
@@ -30,18 +27,15 @@ def export(run_path: Path | None = None, *, output_dir: Path | None = None) -> P
     if output_dir is not None and output_dir.exists() and (output_dir.is_file() or any(output_dir.iterdir())):
         raise CheckpointError(f"{output_dir} exists already: choose another --output-dir, or remove it")
     run = newest_run() if run_path is None else RunFolder(run_path)
-    config = run.read_config()
-    checkpoint = latest_checkpoint(run.checkpoints)
-    if checkpoint is None:
-        raise CheckpointError(f"{run.path} has no checkpoint yet: let bertkit pretrain save one first")
-    store = TokenStore.open(store_path(config, run))
-    model = build_model(config, store.vocabulary)
-    load_weights(checkpoint, model)
-    return export_model(model, store.tokenizer_path, output_dir or run.export)
+    config, store, model, _ = open_trained(run)
+    # Positions that never saw a token are no use to whoever opens the export.
+    trained_length = max(phase.max_seq_length for phase in config.train.phases)
+    longest = trained_length if config.train.init_from is None else model.config.max_position_embeddings
+    return export_model(model, store.tokenizer_path, output_dir or run.export, model_max_length=longest)
 
 
-def export_model(model: PreTrainedModel, tokenizer_path: Path, output_dir: Path) -> Path:
-    """Writes `model` and its tokenizer to `output_dir`, whole or not at all.
+def export_model(model: PreTrainedModel, tokenizer_path: Path, output_dir: Path, *, model_max_length: int) -> Path:
+    """Writes `model` and its tokenizer, which cuts text to `model_max_length`, to `output_dir`, whole or not at all.
 
     Raises:
         CheckpointError: the folder cannot be written, or stock transformers opens it and gets other logits.
@@ -52,7 +46,9 @@ def export_model(model: PreTrainedModel, tokenizer_path: Path, output_dir: Path)
     try:
         stock = to_stock(model)
         stock.save_pretrained(aside)
-        AutoTokenizer.from_pretrained(tokenizer_path).save_pretrained(aside)
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_path)
+        tokenizer.model_max_length = model_max_length
+        tokenizer.save_pretrained(aside)
         opened = getattr(transformers, type(stock).__name__).from_pretrained(aside)
         difference = largest_difference(model, opened)
         if difference > TOLERANCE:

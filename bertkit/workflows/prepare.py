@@ -21,11 +21,12 @@ from bertkit.data import dropped as reasons
 from bertkit.data.corpus import Corpus, RawDocument, ReadingOptions, open_corpus
 from bertkit.data.encode import EncodingOptions, IntArray, find_segmenter
 from bertkit.data.fit import VocabularyFit, measure_fit, refuse_misfit
+from bertkit.data.folders import full_disk_named
 from bertkit.data.manifest import FORMAT_VERSION, Manifest, SplitInfo
 from bertkit.data.pool import ordered_map, usable_cores
 from bertkit.data.shard import ShardReport, cut_shards, make_shard
 from bertkit.data.store import SHARD_FOLDER, SPLITS, TOKENIZER_FOLDER, TokenStore
-from bertkit.data.store_writer import begin_store, complete_store, finish_store, full_disk_named
+from bertkit.data.store_writer import begin_store, complete_store, finish_store
 from bertkit.data.survey import Survey, survey_corpus, training_texts
 from bertkit.data.tokenizer import LoadedTokenizer, WordPieceOptions, load_tokenizer, save_tokenizer, train_wordpiece
 from bertkit.errors import CorpusError

@@ -3,34 +3,38 @@
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from torch import nn
+from transformers import PreTrainedModel
 
-from bertkit.config.schema import PretrainConfig
+from bertkit.config.load import differing_keys, validate_config
+from bertkit.config.schema import DataConfig, EveryConfig, PretrainConfig
 from bertkit.data.loader import Position, PretrainingLoader
-from bertkit.data.store import TokenStore
-from bertkit.errors import BertkitError, ConfigError
+from bertkit.data.store import TokenStore, is_store
+from bertkit.errors import ConfigError
 from bertkit.train.budget import LearningRate
 from bertkit.train.checkpoint import latest_checkpoint, list_checkpoints, restore, save_checkpoint
 from bertkit.train.loop import NonFiniteLossError, StepReport, train_steps
-from bertkit.train.setup import main_says
+from bertkit.train.setup import close_accelerator, main_says, on_main_first
 from bertkit.train.state import TrainState
 from bertkit.train.tracking import MetricsLog
 from bertkit.workflows.assemble import (
     build_loader,
+    build_new_model,
     build_run_accelerator,
     build_state,
     pretraining_target_counts,
     pretraining_terms,
     run_budget,
-    with_initial_shape,
 )
-from bertkit.workflows.evaluate import evaluate, score_heldout, store_path
+from bertkit.workflows.evaluate import evaluate, score_heldout
 from bertkit.workflows.export import export
+from bertkit.workflows.initial import load_initial, with_initial_shape
+from bertkit.workflows.pinned import build_pinned_model, open_pinned_store, pin, store_path
 from bertkit.workflows.prepare import prepare
 from bertkit.workflows.runs import RunFolder
 from bertkit.workflows.training import drive
@@ -73,63 +77,70 @@ def pretrain(config: PretrainConfig, output_dir: Path, *, watch: Watcher | None 
         BertkitError: whatever the user can mend, in one sentence.
     """
     watch = watch or Unwatched()
-    config = with_initial_shape(config)
     run = RunFolder(output_dir)
+    config = _resolve(config, run)
     accelerator = build_run_accelerator(config, run.path)
-    with accelerator.main_process_first():
-        store = _claim_and_prepare(config, run, watch)
-    if not store.split("heldout").num_documents:
-        logger.warning("no document is held out, so the run will not be scored: see data.heldout_share")
-        config = config.model_copy(update={"every": config.every.model_copy(update={"evaluate_steps": None})})
-    setting = _Setting(config, run, store, accelerator, watch)
+    on_main_first(accelerator, lambda: _claim_and_prepare(config, run, watch))
+    setting = _Setting(config, run, TokenStore.open(store_path(config, run)), accelerator, watch)
 
     watch.begin("pre-training")
-    state, stopped_by = _train(setting)
-    summary = PretrainSummary(output_dir, state.step, state.tokens, state.elapsed_s, stopped_by)
-    if stopped_by is not None or not setting.accelerator.is_main_process:
+    summary = _train(setting)
+    if summary.stopped_by is not None or not accelerator.is_main_process:
         return summary
-
-    watch.begin("evaluating")
-    results = evaluate(output_dir, watch=watch) if store.split("heldout").num_documents else {}
+    if setting.store.split("heldout").num_documents:
+        watch.begin("evaluating")
+        summary = replace(summary, results=evaluate(output_dir, watch=watch))
     watch.begin("exporting")
-    return PretrainSummary(
-        output_dir, state.step, state.tokens, state.elapsed_s, results=results, export_dir=export(output_dir)
-    )
+    return replace(summary, export_dir=export(output_dir))
 
 
-def _claim_and_prepare(config: PretrainConfig, run: RunFolder, watch: Watcher) -> TokenStore:
+def _resolve(config: PretrainConfig, run: RunFolder) -> PretrainConfig:
+    """What will really run: the shape of the model to continue from, the settings a prepared store was made with."""
+    if config.corpus is None:
+        raise ConfigError("no corpus was named: bertkit pretrain CORPUS")
+    if list_checkpoints(run.checkpoints) and run.config_file.is_file():
+        begun = run.read_config()
+        if begun.train.init_from == config.train.init_from is not None:
+            # The model the run began from is needed no more, and may be gone.
+            config = config.model_copy(update={"model": begun.model, "data": begun.data})
+    else:
+        config = with_initial_shape(config)
+    if is_store(path := Path(str(config.corpus))):
+        config = config.model_copy(update={"data": _prepared_settings(path, config.data)})
+    return config
+
+
+def _prepared_settings(path: Path, asked: DataConfig) -> DataConfig:
+    store = TokenStore.open(path)
+    settings = dict(store.manifest.settings)
+    if "given" in settings["tokenizer"]:
+        settings["tokenizer"] = {"path": str(store.tokenizer_path)}
+    prepared = validate_config(DataConfig, settings, source=str(store.path))
+    if differing_keys(prepared, asked):
+        logger.info("the settings under 'data' are those %s was prepared with", store.path)
+    return prepared
+
+
+def _claim_and_prepare(config: PretrainConfig, run: RunFolder, watch: Watcher) -> None:
     is_new = run.claim(config)
     try:
-        return open_or_prepare_store(config, run, watch)
-    except BertkitError:
+        # A run that has begun goes on with the text it began with, and does not read the corpus again.
+        if store_path(config, run) == run.store and not list_checkpoints(run.checkpoints):
+            if config.train.init_from is not None:
+                load_initial(config)  # what cannot be opened should not be found out after hours of preparing
+            watch.begin("preparing")
+            needs_pairs = config.pairs.next_sentence == "nsp"
+            prepare(str(config.corpus), run.store, config.data, needs_pairs=needs_pairs, on_progress=watch.work)
+    except BaseException:
         if is_new:
             run.abandon()
         raise
 
 
-def open_or_prepare_store(config: PretrainConfig, run: RunFolder, watch: Watcher) -> TokenStore:
-    """The store the corpus already is, or the one made from it in the run folder.
-
-    Raises:
-        ConfigError: no corpus was named.
-        CorpusError: the corpus or the store cannot be used.
-    """
-    if config.corpus is None:
-        raise ConfigError("no corpus was named: bertkit pretrain CORPUS")
-    path = store_path(config, run)
-    # A run that has begun goes on with the text it began with, and does not read the corpus again.
-    if path == run.store and not list_checkpoints(run.checkpoints):
-        watch.begin("preparing")
-        needs_pairs = config.pairs.next_sentence == "nsp"
-        prepare(config.corpus, path, config.data, needs_pairs=needs_pairs, on_progress=watch.work)
-    return TokenStore.open(path)
-
-
-def _train(setting: _Setting) -> tuple[TrainState, str | None]:
+def _train(setting: _Setting) -> PretrainSummary:
     """Trains to the end of the budget or to a signal, from the last good checkpoint if there is one."""
-    config, accelerator = setting.config, setting.accelerator
-    state, model = build_state(config, setting.store.vocabulary, accelerator)
-    _resume(setting, state, model)
+    config, accelerator, run = setting.config, setting.accelerator, setting.run
+    state, model = _begin_or_resume(setting)
     if config.every.trackers:
         accelerator.init_trackers("trackers")
     try:
@@ -137,38 +148,64 @@ def _train(setting: _Setting) -> tuple[TrainState, str | None]:
             _steps(setting, state),
             state,
             accelerator=accelerator,
-            every=config.every,
-            log=MetricsLog(setting.run.metrics_file, accelerator=accelerator, from_step=state.step),
+            every=_every(setting),
+            log=MetricsLog(run.metrics_file, accelerator=accelerator, from_step=state.step),
             watch=setting.watch,
-            evaluate=lambda: score_heldout(state.model, setting.store, config, accelerator),
+            evaluate=lambda: score_heldout(
+                state.model,
+                setting.store,
+                config,
+                accelerator=accelerator,
+                max_seq_length=config.train.phases[state.phase].max_seq_length,
+            ),
             save=lambda: _save(setting, state, model),
         )
     except NonFiniteLossError as error:
-        raise _with_remedy(error, setting.run) from None
-    finally:
-        accelerator.end_training()
-    return state, stopped_by
+        raise _with_remedy(error, run) from None
+    summary = PretrainSummary(run.path, state.step, state.tokens, state.elapsed_s, stopped_by)
+    del state, model
+    close_accelerator(accelerator)
+    return summary
 
 
-def _resume(setting: _Setting, state: TrainState, model: nn.Module) -> None:
-    checkpoint = latest_checkpoint(setting.run.checkpoints)
+def _begin_or_resume(setting: _Setting) -> tuple[TrainState, PreTrainedModel]:
+    config, accelerator, run = setting.config, setting.accelerator, setting.run
+    checkpoint = latest_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        model = build_new_model(config, setting.store.vocabulary)
+        if accelerator.is_main_process:
+            pin(run, setting.store, model)
+    else:
+        open_pinned_store(config, run)
+        model = build_pinned_model(config, run)
+    state = build_state(config, model, accelerator)
     if checkpoint is not None:
-        restore(
-            checkpoint, state, model=model, position=lambda saved: Position(**saved), scaler=setting.accelerator.scaler
-        )
-        logger.info("continuing %s from step %s", setting.run.path, f"{state.step:,}")
+        restore(checkpoint, state, model=model, position=lambda saved: Position(**saved), scaler=accelerator.scaler)
+        logger.info("continuing %s from step %s", run.path, f"{state.step:,}")
+    return state, model
+
+
+def _every(setting: _Setting) -> EveryConfig:
+    """What happens when; without held-out documents, no evaluation."""
+    every = setting.config.every
+    if setting.store.split("heldout").num_documents:
+        return every
+    logger.warning("no document is held out, so the run will not be scored: see data.heldout_share")
+    return every.model_copy(update={"evaluate_steps": None})
 
 
 def _steps(setting: _Setting, state: TrainState) -> Iterator[tuple[StepReport, TrainingStatus]]:
     """Every step of the run that is left, phase after phase."""
     config, accelerator = setting.config, setting.accelerator
-    budget = run_budget(config, setting.store, num_processes=accelerator.num_processes)
+    budget = run_budget(config, setting.store)
     optim = config.optim
     rate = LearningRate(optim.learning_rate, optim.warmup_steps, optim.schedule)
     started_s = time.monotonic() - state.elapsed_s
     while (phase := budget.phase(step=state.step, elapsed_s=state.elapsed_s)) is not None:
         if phase != state.phase:
-            state.phase, state.position = phase, None
+            # The next phase begins with an epoch that no phase before it has drawn.
+            drawn = state.position.epoch + 1 if state.position else 0
+            state.phase, state.position = phase, Position(epoch=drawn)
         loader = build_loader(config, setting.store, phase=phase, accelerator=accelerator)
         if state.step == 0:
             _warn_of_uneven_pairs(loader, config)
@@ -185,7 +222,9 @@ def _steps(setting: _Setting, state: TrainState) -> Iterator[tuple[StepReport, T
         )
         try:
             for report in reports:
-                state.elapsed_s = main_says(accelerator, time.monotonic() - started_s)
+                elapsed_s = time.monotonic() - started_s
+                # Only a run by the clock decides by it, and then every process must decide alike.
+                state.elapsed_s = elapsed_s if budget.max_seconds is None else main_says(accelerator, elapsed_s)
                 progress = budget.progress(step=state.step, elapsed_s=state.elapsed_s)
                 yield report, TrainingStatus(state.step, progress, state.elapsed_s, title)
                 if budget.phase(step=state.step, elapsed_s=state.elapsed_s) != phase:

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import bertkit
 from bertkit.config.load import differing_keys, dump_config, read_yaml, validate_config
 from bertkit.config.schema import PretrainConfig
@@ -31,6 +33,10 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def pinned_file(self) -> Path:
+        return self.path / "pinned.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -50,31 +56,36 @@ class RunFolder:
     def results_file(self) -> Path:
         return self.path / "results.json"
 
+    def is_run(self) -> bool:
+        """Whether a run was begun in this folder."""
+        return self.config_file.is_file() and (self.path / "environment.json").is_file()
+
     def read_config(self) -> PretrainConfig:
         """The resolved config the run was started with.
 
         Raises:
             CheckpointError: the folder is not a run's.
         """
-        if not self.config_file.is_file():
-            raise CheckpointError(f"{self.path} is not a run folder: it has no config.yaml")
+        if not self.is_run():
+            raise CheckpointError(f"{self.path} is not a run folder: it has no config.yaml and environment.json")
         return validate_config(PretrainConfig, read_yaml(self.config_file), source=str(self.config_file))
 
     def claim(self, config: PretrainConfig) -> bool:
         """Makes the folder `config`'s, or checks that it is already; returns whether the folder is new.
 
         A run writes `config.yaml` and `environment.json` before anything else. Settings that only say how a run is
-        executed may differ from the folder's; before the first checkpoint, any but those of its token store may.
+        executed may differ from the folder's; before the first checkpoint, any but those of a finished token store.
 
         Raises:
             ConfigError: the folder holds another run, or something that is not a run, or cannot be made.
             CheckpointError: the folder cannot be written.
         """
         is_new = not self.path.exists()
-        if self.config_file.is_file():
+        if self.is_run():
             differing = differing_keys(self.read_config(), config)
             if not list_checkpoints(self.checkpoints):
-                differing = [key for key in differing if key.startswith(("corpus", "data."))]
+                is_prepared = (self.store / "manifest.json").is_file()
+                differing = [key for key in differing if is_prepared and key.startswith(("corpus", "data."))]
             if differing:
                 raise ConfigError(
                     f"{self.path} holds another run, which differs in {', '.join(differing[:4])}: choose another "
@@ -86,8 +97,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"the run folder {self.path} cannot be made: {error.strerror}") from error
-        write_aside(self.path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
         write_aside(self.config_file, dump_config(config))
+        write_aside(self.path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
         return is_new
 
     def abandon(self) -> None:
@@ -124,12 +135,14 @@ def write_aside(path: Path, text: str) -> None:
 
 
 def describe_environment() -> dict[str, Any]:
-    """The machine and the versions a run's figures belong to; no paths and no names of people or hosts."""
+    """The machine and the versions a run's figures belong to, and the command that was given."""
     return {
         "bertkit": bertkit.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor_cores": os.cpu_count(),
+        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or ["cpu"],
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "command": ["bertkit", *sys.argv[1:]],
         "packages": {name: _version(name) for name in _REPORTED_PACKAGES},
     }

@@ -31,23 +31,28 @@ def drive(
     with StopSignals() as signals:
         for report, status in steps:
             window.add(report)
-            numbers = window.take(state) if state.step % every.log_steps == 0 else {}
+            # The last step's figures are logged too, however few steps its window holds.
+            numbers = window.take(state) if state.step % every.log_steps == 0 or status.progress >= 1 else {}
             if numbers:
                 log.write(numbers)
             watch.training(replace(status, numbers=numbers))
             if every.evaluate_steps and state.step % every.evaluate_steps == 0:
                 log.write({"step": state.step, **{f"heldout_{name}": value for name, value in evaluate().items()}})
             stop = anyone(accelerator, signals.received is not None)
-            if stop or _is_due(every, state.step, minutes=main_says(accelerator, time.monotonic() - saved_s) / 60):
+            if stop or _is_due(every, state.step, since_s=saved_s, accelerator=accelerator):
                 save()
                 saved_s, saved_step = time.monotonic(), state.step
             if stop:
                 return signals.received.name if signals.received else "SIGTERM"
+            window.skip_time()
         if saved_step != state.step:
             save()
     return None
 
 
-def _is_due(every: EveryConfig, step: int, *, minutes: float) -> bool:
-    by_steps = every.save_steps is not None and step % every.save_steps == 0
-    return by_steps or (every.save_minutes is not None and minutes >= every.save_minutes)
+def _is_due(every: EveryConfig, step: int, *, since_s: float, accelerator: Accelerator) -> bool:
+    if every.save_steps is not None and step % every.save_steps == 0:
+        return True
+    return every.save_minutes is not None and (
+        main_says(accelerator, time.monotonic() - since_s) >= 60 * every.save_minutes
+    )

@@ -150,6 +150,23 @@ def test_max_minutes_takes_the_place_of_the_recipes_length(corpus_dir):
     assert (config["train"]["max_minutes"], config["train"]["epochs"]) == (3, None)
 
 
+def test_a_run_takes_no_options_that_would_be_ignored(finished):
+    run_dir, _ = finished
+    result = run("pretrain", run_dir, "--recipe", "mini")
+    assert result.exit_code == 2
+    assert "goes on as it began" in " ".join(result.stderr.split())
+
+
+def test_a_heading_pattern_may_hold_what_yaml_would_read_otherwise(corpus_dir):
+    result = run("pretrain", corpus_dir, *SMALL, "--dry-run", "--set", "data.document=heading:^= .+: #[0-9]")
+    assert yaml.safe_load(result.stdout)["data"]["document"] == "heading:^= .+: #[0-9]"
+
+
+def test_a_glob_names_its_run_after_its_folder(corpus_dir):
+    result = run("pretrain", f"{corpus_dir}/*.txt", *SMALL, "--dry-run")
+    assert result.stdout.startswith(f"# would run in runs/{corpus_dir.name}-tiny\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -157,6 +174,10 @@ def test_max_minutes_takes_the_place_of_the_recipes_length(corpus_dir):
         (["pretrain", ".", "--recipe", "smal"], "did you mean 'small'?"),
         (["pretrain", ".", "--set", "optim.lr=1"], "unknown key 'optim.lr'"),
         (["pretrain", ".", "--set", "train.seed"], "is not of the form section.key=value"),
+        (["pretrain", ".", "--set", "model.hidden_act=gelo"], "model.hidden_act"),
+        (["pretrain", ".", "--set", "train.seed=1e30"], "train.seed"),
+        (["pretrain", "s3://bucket/x"], "s3"),
+        (["pretrain", "foo://bucket/x"], "foo"),
         (["evaluate", "nowhere/"], "is not a run folder"),
         (["export", "nowhere/"], "is not a run folder"),
         (["recipes", "show", "bsae"], "did you mean 'base'?"),

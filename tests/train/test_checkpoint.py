@@ -102,6 +102,25 @@ def test_an_altered_counter_is_found(tmp_path):
         open_checkpoint(manifest_file.parent)
 
 
+def test_going_on_behind_a_damaged_checkpoint_never_leaves_that_one_alone(tmp_path):
+    state = fresh_state()
+    for _ in range(2):
+        advance(state, 1)
+        save(state, tmp_path)
+    truncate(tmp_path / "step-0000002" / "model.safetensors")
+    load(latest_checkpoint(tmp_path).path, resumed := fresh_state())
+    assert resumed.step == 1
+    save(resumed, tmp_path, keep=1)
+    assert latest_checkpoint(tmp_path).step == 1
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-0000001"]
+
+
+def test_steps_are_ordered_as_numbers(tmp_path):
+    for step in (9_999_999, 10_000_000):
+        (tmp_path / f"step-{step:07d}").mkdir()
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-10000000", "step-9999999"]
+
+
 def test_where_no_checkpoint_is_whole_the_error_says_what_to_do(tmp_path):
     state = fresh_state()
     advance(state, 1)
@@ -119,7 +138,7 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path):
     advance(state, 1)
     manifest_file = save(state, tmp_path) / "checkpoint.json"
     manifest_file.write_text(json.dumps(json.loads(manifest_file.read_text()) | {"format_version": 99}))
-    with pytest.raises(CheckpointError, match="has format 99, this bertkit reads 1"):
+    with pytest.raises(CheckpointError, match="has format 99 and this bertkit reads 1: use the bertkit"):
         open_checkpoint(manifest_file.parent)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -279,13 +280,15 @@ def test_the_folder_of_another_run_is_refused_and_the_difference_named(finished,
         pretrain(tiny_config(corpus_dir, optim__learning_rate=1.0), finished.run_dir)
 
 
-def test_before_the_first_checkpoint_a_setting_may_still_be_mended(store, tmp_path):
-    with pytest.raises(ConfigError, match="model.vocab_size is 100"):
-        pretrain(tiny_config(store.path, model__vocab_size=100, data__tokenizer={"vocab_size": 90}), tmp_path / "run")
+def test_before_the_first_checkpoint_a_setting_may_still_be_mended_but_not_the_finished_store(corpus_dir, tmp_path):
+    run_dir = tmp_path / "run"
+    RunFolder(run_dir).claim(tiny_config(corpus_dir, train__seed=5))
+    RunFolder(run_dir).claim(tiny_config(corpus_dir, data__tokenizer={"vocab_size": 90}))
+    RunFolder(run_dir).store.mkdir()
+    (RunFolder(run_dir).store / "manifest.json").write_text("{}")
     with pytest.raises(ConfigError, match="differs in data.tokenizer.vocab_size"):
-        pretrain(tiny_config(store.path), tmp_path / "run")
-    mended = tiny_config(store.path, data__tokenizer={"vocab_size": 90}, train__max_steps=1)
-    assert pretrain(mended, tmp_path / "run").step == 1
+        RunFolder(run_dir).claim(tiny_config(corpus_dir))
+    RunFolder(run_dir).claim(tiny_config(corpus_dir, data__tokenizer={"vocab_size": 90}, train__seed=6))
 
 
 def test_a_folder_that_holds_something_else_is_refused(corpus_dir, tmp_path):
@@ -324,6 +327,75 @@ def test_one_document_is_refused_for_pairs_and_taken_without_them(tmp_path):
     corpus = write_corpus(tmp_path / "corpus", documents=1, sentences=40)
     with pytest.raises(CorpusError, match="next_sentence"):
         pretrain(tiny_config(corpus), tmp_path / "run")
+    summary = pretrain(tiny_config(corpus, pairs__next_sentence="off", train__max_steps=2), tmp_path / "run")
+    assert summary.step == 2
+
+
+def test_a_store_that_took_the_place_of_the_runs_own_is_refused(store, tmp_path):
+    place, run_dir = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(store.path, place)
+    pretrain(tiny_config(place, train__max_steps=2), run_dir)
+    manifest = json.loads((place / "manifest.json").read_text())
+    (place / "manifest.json").write_text(json.dumps(manifest | {"fingerprint": "another"}))
+    for workflow in (evaluate, export):
+        with pytest.raises(CheckpointError, match="is not the token store .* was trained on"):
+            workflow(run_dir)
+    with pytest.raises(CheckpointError, match="is not the token store"):
+        pretrain(tiny_config(place, train__max_steps=2), run_dir)
+
+
+def test_the_settings_of_a_prepared_store_are_what_config_yaml_says(store, tmp_path):
+    pretrain(tiny_config(store.path, train__max_steps=1, data__heldout_share=0.3), tmp_path / "run")
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"]["heldout_share"] == 0.1
+
+
+def test_a_store_of_another_vocabulary_cannot_continue_a_model(finished, store, tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", seed=3)
+    other = tiny_config(corpus, train__max_steps=1, data__tokenizer={"vocab_size": 80})
+    pretrain(other, tmp_path / "other")
+    with pytest.raises(ConfigError, match="tokenised with another vocabulary than that of --from"):
+        pretrain(tiny_config(tmp_path / "other" / "store", train__init_from=str(finished.export_dir)), tmp_path / "run")
+
+
+def test_a_run_that_went_on_from_a_model_needs_that_model_no_more(finished, corpus_dir, tmp_path):
+    initial = tmp_path / "initial"
+    shutil.copytree(finished.export_dir, initial)
+    config = tiny_config(corpus_dir, train__init_from=str(initial), train__max_steps=4)
+    pretrain(config, tmp_path / "run", watch=StopAt(2))
+    shutil.rmtree(initial)
+    summary = pretrain(config, tmp_path / "run")
+    assert summary.step == 4
+    assert evaluate(tmp_path / "run") == summary.results
+
+
+def test_weights_that_are_missing_are_found_before_anything_is_prepared(finished, corpus_dir, tmp_path):
+    shutil.copytree(finished.export_dir, tmp_path / "initial")
+    (tmp_path / "initial" / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        pretrain(tiny_config(corpus_dir, train__init_from=str(tmp_path / "initial")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_in_bf16_is_continued_in_float32(finished, corpus_dir, tmp_path):
+    from transformers import BertForPreTraining
+
+    BertForPreTraining.from_pretrained(finished.export_dir).bfloat16().save_pretrained(tmp_path / "initial")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(finished.export_dir / name, tmp_path / "initial" / name)
+    summary = pretrain(
+        tiny_config(corpus_dir, train__init_from=str(tmp_path / "initial"), train__max_steps=1), tmp_path / "run"
+    )
+    assert {tensor.dtype for tensor in final_weights(summary.run_dir).values()} == {torch.float32}
+
+
+def test_heads_the_initial_model_lacks_are_named(finished, corpus_dir, tmp_path, caplog):
+    from transformers import BertModel
+
+    BertModel.from_pretrained(finished.export_dir).save_pretrained(tmp_path / "initial")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(finished.export_dir / name, tmp_path / "initial" / name)
+    pretrain(tiny_config(corpus_dir, train__init_from=str(tmp_path / "initial"), train__max_steps=1), tmp_path / "run")
+    assert "has no weights for mlm_head and nsp_head, which begin anew" in caplog.text
 
 
 def test_a_corpus_too_small_to_hold_out_a_document_trains_and_exports_unscored(tmp_path, caplog):

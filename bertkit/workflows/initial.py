@@ -1,0 +1,96 @@
+"""Going on from an existing BERT: its shape, its weights, and that the text was cut by its tokenizer."""
+
+import logging
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, PreTrainedModel
+
+from bertkit.config.schema import ModelConfig, PretrainConfig
+from bertkit.data.tokenizer import load_tokenizer
+from bertkit.data.vocabulary import Vocabulary
+from bertkit.errors import ConfigError
+from bertkit.model import BertKitConfig, BertKitForMaskedLM, BertKitForPreTraining
+
+logger = logging.getLogger(__name__)
+
+
+def model_class(config: PretrainConfig) -> type[BertKitForPreTraining] | type[BertKitForMaskedLM]:
+    """The class that has exactly the heads the config trains."""
+    return BertKitForMaskedLM if config.pairs.next_sentence == "off" else BertKitForPreTraining
+
+
+def with_initial_shape(config: PretrainConfig) -> PretrainConfig:
+    """The config with `model` and the tokenizer of `train.init_from`, so that what is written down is what runs.
+
+    Raises:
+        ConfigError: `train.init_from` is not a BERT that can be opened, or is too short for the phases.
+    """
+    source = config.train.init_from
+    if source is None:
+        return config
+    try:
+        initial = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise ConfigError(_cannot_open(source, error)) from error
+    if initial.model_type not in ("bert", BertKitConfig.model_type):
+        raise ConfigError(f"--from {source} is a '{initial.model_type}' model: only BERT can be trained further here")
+    longest = max(phase.max_seq_length for phase in config.train.phases)
+    if longest > initial.max_position_embeddings:
+        raise ConfigError(
+            f"train.phases max_seq_length {longest} exceeds the {initial.max_position_embeddings} positions of "
+            f"--from {source}: lower the first"
+        )
+    kept = _dropouts(config.model)
+    shape = {name: getattr(initial, name) for name in ModelConfig.model_fields if name not in kept}
+    tokenizer = config.data.tokenizer
+    if tokenizer.path is None:
+        tokenizer = tokenizer.model_copy(update={"path": source})
+    data = config.data.model_copy(update={"tokenizer": tokenizer})
+    return config.model_copy(update={"model": config.model.model_copy(update=shape), "data": data})
+
+
+def load_initial(config: PretrainConfig) -> PreTrainedModel:
+    """The model of `train.init_from` in float32, its missing heads new and named in a warning.
+
+    Raises:
+        ConfigError: the weights are missing or damaged.
+    """
+    source = config.train.init_from
+    torch.manual_seed(config.train.seed)
+    try:
+        loaded: Any = model_class(config).from_pretrained(
+            source, dtype=torch.float32, output_loading_info=True, **_dropouts(config.model)
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(_cannot_open(str(source), error)) from error
+    model: PreTrainedModel = loaded[0]
+    found = loaded[1]
+    heads = sorted({name.split(".")[0] for name in found["missing_keys"] if not name.startswith("bert.")})
+    if heads:
+        logger.warning("--from %s has no weights for %s, which begin anew", source, " and ".join(heads))
+    return model
+
+
+def check_initial_tokenizer(config: PretrainConfig, vocabulary: Vocabulary) -> None:
+    """Makes sure that the ids of the store mean the words of the initial model.
+
+    Raises:
+        ConfigError: the store was made with another vocabulary.
+    """
+    source = str(config.train.init_from)
+    if load_tokenizer(source).vocabulary.pieces != vocabulary.pieces:
+        raise ConfigError(
+            f"the text was tokenised with another vocabulary than that of --from {source}: prepare it with "
+            f"--set data.tokenizer.path={source}"
+        )
+
+
+def _dropouts(shape: ModelConfig) -> dict[str, Any]:
+    return {name: getattr(shape, name) for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
+
+
+def _cannot_open(source: str, error: Exception) -> str:
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return f"--from {source} cannot be opened: give a BERT's folder or Hub id ({reason})"
