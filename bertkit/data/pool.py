@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bertkit.errors import CorpusError
 
@@ -58,7 +58,7 @@ def usable_cores() -> int:
 def _main_module_hidden() -> Iterator[None]:
     """Processes started meanwhile do not run the user's script again, which may have no `if __name__ == "__main__"`."""
     main = sys.modules["__main__"]
-    hidden = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+    hidden: dict[str, Any] = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
     vars(main).pop("__file__", None)
     main.__spec__ = None
     try:

@@ -92,7 +92,7 @@ def is_wrapped(lines: Sequence[str]) -> bool:
 
 
 def check_language(language: str) -> None:
-    """Raise CorpusError for what cannot be a language code: sentencex itself takes any word, and means English by it."""
+    """Raise CorpusError for what cannot be a language code: sentencex takes any word, and means English by it."""
     if not LANGUAGE_CODE.fullmatch(language):
         raise CorpusError(
             f"data.language {language!r} is no language code: write it as sentencex does, two or three small letters "

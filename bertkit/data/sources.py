@@ -26,7 +26,7 @@ HUB_ID: Final = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(:(?
 HASH_BLOCK_BYTES: Final = 1 << 20
 FOLDERS_NAMED: Final = 3
 # gzip and bz2 raise OSError and EOFError for damaged data, the others a class of their own module.
-DECOMPRESSORS: Final = ("zlib", "lzma", "_lzma", "zstandard", "zstd", "backend_c")
+DECOMPRESSORS: Final = ("zlib", "zipfile", "lzma", "_lzma", "zstandard", "zstd", "backend_c")
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,8 @@ def _is_ours(folder: Path) -> bool:
 
 def _refuse_unreadable(error: OSError) -> None:
     raise CorpusError(
-        f"cannot look into the folder {error.filename} ({error.strerror}): make it readable (chmod u+rx) or move it away"
+        f"cannot look into the folder {error.filename} ({error.strerror}): "
+        "make it readable (chmod u+rx) or move it away"
     ) from error
 
 

@@ -33,7 +33,7 @@ class StoreSplit:
 
     @property
     def shards(self) -> tuple[Shard, ...]:
-        """The files of the split, not opened yet, and new each time: what is read is freed with the shards that read it."""
+        """The files of the split, new objects each time: what one has read is freed with it."""
         return tuple(Shard(self.folder / shard.name) for shard in self.info.shards)
 
     @property

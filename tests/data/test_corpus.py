@@ -6,6 +6,9 @@ import gzip
 import json
 import logging
 import lzma
+import os
+import shutil
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -237,3 +240,113 @@ def test_what_was_left_out_is_reported_as_sentences(tmp_path, caplog):
         notes.dropped.report()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert caplog.messages[0].startswith("left out: 1 documents were not valid text in the given encoding")
+
+
+def test_csv_lines_that_are_blank_are_no_rows(tmp_path):
+    (tmp_path / "a.csv").write_text("\n \nid,text\n\n1,Good.\n   \n\n2,Better.\n3\n\n")
+    notes = ReadingNotes()
+    assert texts_of(read(tmp_path, notes)) == ["Good.", "Better."]
+    assert notes.dropped.counts == {"invalid row": 1}
+    assert notes.dropped.examples["invalid row"] == ["a.csv:9"]
+
+
+def test_documents_of_nothing_but_copied_lines_are_counted(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text("All rights reserved by the owner.\n" + "\n" * (name == "b"))
+    notes = ReadingNotes()
+    assert len(read(tmp_path, notes, drop_duplicate_lines=True)) == 1
+    assert notes.dropped.counts == {"duplicate line": 1, "duplicate lines only": 1}
+    assert notes.dropped.examples["duplicate lines only"] == ["b.txt#1"]
+
+
+def make_files(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+
+
+def test_runs_and_stores_inside_a_corpus_change_nothing_and_are_said(tmp_path, store, caplog):
+    (tmp_path / "a.txt").write_text("Text.")
+    before = open_corpus(str(tmp_path), ReadingOptions()).fingerprint()
+    make_files(tmp_path / "runs" / "one", "config.yaml", "metrics.jsonl", "export/vocab.txt")
+    make_files(tmp_path / "runs" / "two", "config.yaml", "environment.json", "environment.jsonl")
+    shutil.copytree(store.path, tmp_path / "store")
+    make_files(tmp_path / "begun", "tokenizer/vocab.txt")
+    (tmp_path / "begun" / "preparing.json").write_text('{"fingerprint": "abc"}')
+    with caplog.at_level(logging.INFO):
+        corpus = open_corpus(str(tmp_path), ReadingOptions())
+    assert (corpus.fingerprint(), corpus.unsupported.counts) == (before, {})
+    assert caplog.messages == [
+        "runs and token stores of bertkit inside the corpus are not read as text: begun, runs/one, runs/two, ..."
+    ]
+
+
+def test_folders_that_only_resemble_runs_and_stores_are_read(tmp_path, caplog):
+    make_files(tmp_path, "app/manifest.json", "app/a.txt", "site/config.yaml", "site/a.txt", "log/metrics.jsonl")
+    with caplog.at_level(logging.INFO):
+        files = open_corpus(str(tmp_path), ReadingOptions()).files
+    assert [file.name for file in files] == ["app/a.txt", "log/metrics.jsonl", "site/a.txt"]
+    assert not caplog.messages
+
+
+def test_a_subfolder_one_may_not_look_into_is_named(tmp_path, monkeypatch):
+    make_files(tmp_path, "a.txt", "closed/b.txt")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(CorpusError, match=r"cannot look into the folder .*closed \(Permission denied\): make it"):
+        open_corpus(str(tmp_path), ReadingOptions())
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("foo://b/x", r"the protocol 'foo' is not known: give a local path"),
+        ("http://127.0.0.1:9/a.txt", r"cannot be reached \(Cannot connect to host.*the path of a local copy"),
+        ("zip://a.txt::/missing.zip", r"cannot be reached \(.*No such file"),
+    ],
+)
+def test_a_place_that_cannot_be_reached_is_one_sentence_with_the_way_out(location, message):
+    with pytest.raises(CorpusError, match=message) as caught:
+        open_corpus(location, ReadingOptions())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_system_whose_package_is_missing_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(CorpusError, match=r"Install s3fs to access S3: pip install s3fs, or give the path of a local"):
+        open_corpus("s3://bucket/x", ReadingOptions())
+
+
+def test_a_remote_file_that_breaks_off_is_named(monkeypatch):
+    import fsspec
+
+    class RefusedError(Exception):
+        __module__ = "botocore.exceptions"
+
+    def refuse(*args, **kwargs):
+        raise RefusedError("AccessDenied")
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/corpus/a.txt", b"Text.")
+    corpus = open_corpus("memory://corpus", ReadingOptions())
+    assert texts_of(corpus.documents()) == ["Text."]
+    monkeypatch.setattr(type(memory), "open", refuse)
+    with pytest.raises(CorpusError, match=r"'a.txt' cannot be reached \(AccessDenied\)"):
+        list(corpus.documents())
+
+
+def test_a_mistake_of_our_own_is_not_blamed_on_the_file(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("Text.")
+
+    def broken(*args, **kwargs):
+        raise ValueError("a mistake of ours")
+
+    monkeypatch.setattr("bertkit.data.corpus.look_at_layout", broken)
+    with pytest.raises(ValueError, match="^a mistake of ours$"):
+        read(tmp_path)

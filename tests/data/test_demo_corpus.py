@@ -1,12 +1,15 @@
 """English out of docstrings, and the corpus made of it."""
 
+import errno
 import json
+from pathlib import Path
 
 import pytest
 
 from bertkit.data import demo_corpus
 from bertkit.data.demo_corpus import write_demo_corpus
 from bertkit.data.docstrings import english_sentences, read_docstrings
+from bertkit.errors import CorpusError
 
 NUMPY_STYLE = """
 Return the *sorted* unique elements of an array, see :func:`numpy.sort`.
@@ -85,3 +88,18 @@ def test_modules_are_found_without_importing_and_without_tests():
     )
     assert "email.mime.text" in [module.name for module in modules]
     assert demo_corpus._package_folders("no_such_package") == ()
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CorpusError, match=r"the folder .*file/x cannot be made: Not a directory"):
+        write_demo_corpus(tmp_path / "file" / "x")
+
+
+def test_a_folder_one_may_not_write_to_is_one_sentence(few_modules, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(CorpusError, match="cannot write to .* choose another"):
+        write_demo_corpus(tmp_path, num_workers=1)

@@ -45,3 +45,9 @@ def test_the_share_of_repeated_lines_stays_right_when_only_a_sample_is_kept(monk
         if number % 4 == 0:
             share.add(hash_text(str(number)))
     assert abs(share.share() - 0.2) < 0.03
+
+
+def test_no_document_is_looked_for_among_the_chosen_ones_when_enough_were_chosen(monkeypatch):
+    monkeypatch.setattr("bertkit.data.heldout._smallest_but", None)  # must not be reached
+    hashes = np.arange(200_000, dtype=np.uint64)
+    assert len(choose_heldout(hashes, np.full(200_000, 10), share=0.05)) == 10_000

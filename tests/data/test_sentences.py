@@ -3,7 +3,8 @@
 import pytest
 
 from bertkit.data.corpus import ReadingOptions, open_corpus
-from bertkit.data.sentences import is_wrapped, look_at_layout, split_sentences
+from bertkit.data.sentences import check_language, is_wrapped, look_at_layout, split_sentences
+from bertkit.errors import CorpusError
 
 WRAPPED = """It was the best of times, it was the worst of times, it was the age
 of wisdom, it was the age of foolishness. It was the epoch of belief,
@@ -79,3 +80,14 @@ def test_rows_are_looked_at_one_by_one(tmp_path):
     )
     documents = open_corpus(str(tmp_path), ReadingOptions()).documents()
     assert [len(document.split("en").sentences) for document in documents] == [2, 3]
+
+
+@pytest.mark.parametrize("language", ["klingon", "DE", "de-AT", "de_AT", "", "e"])
+def test_what_sentencex_would_silently_take_for_english_is_refused(tmp_path, language):
+    with pytest.raises(CorpusError, match="is no language code: write it as sentencex does"):
+        open_corpus(str(tmp_path), ReadingOptions(language=language))
+
+
+@pytest.mark.parametrize("language", ["en", "zh", "bar", "de-at", "zh-hant", "cbk-zam", "es-formal"])
+def test_codes_of_sentencex_are_taken(language):
+    check_language(language)

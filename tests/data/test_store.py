@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from tokenizers import Tokenizer
 from bertkit.data.corpus import RawDocument
 from bertkit.data.encode import EncodingOptions, SentenceEncoder, encode_documents, find_segmenter, work_digest
 from bertkit.data.shard import ShardWork, cut_shards, make_shard, shard_digest
-from bertkit.data.store import TokenStore
+from bertkit.data.store import TokenStore, is_store
 from bertkit.data.tokenizer import CharacterCounts, WordPieceOptions, save_tokenizer, train_wordpiece
 from bertkit.errors import CorpusError
 
@@ -180,3 +181,41 @@ def test_another_tokenizer_in_the_store_is_seen(copy_of_store):
     file.write_text(file.read_text().replace('"the"', '"tho"'))
     with pytest.raises(CorpusError, match="is not the tokenizer this store was made with"):
         _ = TokenStore.open(copy_of_store).vocabulary
+
+
+def test_shards_are_new_each_time_so_that_what_was_read_is_freed(store):
+    train = store.split("train")
+    first = train.shards[0]
+    assert len(first.document_offsets) > 1
+    assert train.shards[0] is not first
+    assert "document_offsets" not in vars(train.shards[0])
+    freed = weakref.ref(first)
+    del first
+    assert freed() is None
+
+
+def test_a_store_is_known_by_what_its_manifest_says(store, copy_of_store, tmp_path):
+    assert is_store(store.path)
+    assert store.fingerprint == store.manifest.fingerprint
+    (copy_of_store / "manifest.json").unlink()
+    assert not is_store(copy_of_store)
+    (copy_of_store / "preparing.json").write_text('{"fingerprint": "abc"}')
+    assert is_store(copy_of_store)
+    for name in ("manifest.json", "preparing.json"):
+        for other in ('{"name": "app", "version": 3}', "[1]", "no json", ""):
+            (tmp_path / name).write_text(other)
+            assert not is_store(tmp_path)
+    assert not is_store(tmp_path / "missing")
+
+
+def test_another_tokenizer_at_the_same_path_is_not_taken_for_the_remembered_one(tokenizer_folder, tmp_path):
+    file = tmp_path / "tokenizer.json"
+    shutil.copy(tokenizer_folder / "tokenizer.json", file)
+    before = encode_documents([raw("a", "the")], EncodingOptions(str(file), tokenizer_hash="1", vocab_size=150))
+    swapped = json.loads(file.read_text())
+    vocabulary = swapped["model"]["vocab"]
+    vocabulary["the"], vocabulary["."] = vocabulary["."], vocabulary["the"]
+    file.write_text(json.dumps(swapped))
+    after = encode_documents([raw("a", "the")], EncodingOptions(str(file), tokenizer_hash="2", vocab_size=150))
+    assert before.tokens.tolist() == [vocabulary["."]]
+    assert after.tokens.tolist() == [vocabulary["the"]]

@@ -184,3 +184,13 @@ def test_a_real_chinese_vocabulary_covers_its_text():
     text = Path("/work/shared/data/corpora/chinese_wikipedia/cmrc2018_passages_simplified.txt").read_text("utf-8")
     tokenizer = train(text, vocab_size=8000)
     assert measure_fit(tokenizer, [text[:50_000]], unk_id=1).unknown_share < 0.003
+
+
+def test_a_vocabulary_that_lost_a_frequent_word_is_refused_however_small_its_share(saved):
+    loaded = load_tokenizer(saved)
+    text = "the cat sees the dogs. " * 100 + "мир мир"
+    fit = measure_fit(loaded.engine, [text], unk_id=loaded.vocabulary.unk_id)
+    assert fit.unknown_share < 0.005
+    with pytest.raises(CorpusError, match=r"most frequent words .* unknown to the vocabulary \('мир' \(2\)\): raise"):
+        refuse_misfit(fit)
+    refuse_misfit(measure_fit(loaded.engine, [text.removesuffix(" мир")], unk_id=loaded.vocabulary.unk_id))

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,16 +81,50 @@ def test_an_interrupted_preparation_continues_to_the_same_bytes(corpus_dir, tmp_
     assert content(tmp_path / "whole") == content(tmp_path / "store")
 
 
-def test_what_an_interrupted_preparation_of_other_settings_left_goes(corpus_dir, tmp_path, small_shards):
+def test_what_an_interrupted_preparation_of_other_settings_left_goes(corpus_dir, tmp_path, small_shards, caplog):
     def interrupt(what, done, total):
         if what == "encoding" and done > 4000:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         prepare(str(corpus_dir), tmp_path / "store", settings(sentences="prose"), on_progress=interrupt)
-    prepare(str(corpus_dir), tmp_path / "store", settings())
+    with caplog.at_level(logging.INFO):
+        prepare(str(corpus_dir), tmp_path / "store", settings())
+    assert any("holds an unfinished token store of another corpus or of other settings" in m for m in caplog.messages)
     prepare(str(corpus_dir), tmp_path / "whole", settings())
     assert content(tmp_path / "whole") == content(tmp_path / "store")
+
+
+def test_a_preparation_killed_while_it_made_its_mark_does_not_block_the_folder(corpus_dir, tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "preparing.json.tmp").write_text('{"finger')
+    assert prepare(str(corpus_dir), tmp_path / "store", settings()).documents == 27
+
+
+def test_a_store_made_anew_in_the_same_process_is_of_its_own_vocabulary(corpus_dir, tmp_path):
+    prepare(str(corpus_dir), tmp_path / "store", settings())
+    shutil.rmtree(tmp_path / "store")
+    cased = settings(tokenizer=TokenizerConfig(vocab_size=120, lowercase=False))
+    prepare(str(corpus_dir), tmp_path / "store", cased)
+    prepare(str(corpus_dir), tmp_path / "elsewhere", cased)
+    assert content(tmp_path / "store") == content(tmp_path / "elsewhere")
+
+
+def test_an_output_folder_inside_the_corpus_is_no_part_of_it(corpus_dir, tmp_path):
+    shutil.copytree(corpus_dir, tmp_path / "corpus")
+    first = prepare(str(tmp_path / "corpus"), tmp_path / "corpus" / "store", settings())
+    again = prepare(str(tmp_path / "corpus"), tmp_path / "corpus" / "store", settings())
+    assert (first.reused, again.reused) == (False, True)
+    assert not prepare(str(tmp_path / "corpus"), tmp_path / "store", settings()).reused
+    assert content(tmp_path / "corpus" / "store") == content(tmp_path / "store")
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_sentence(corpus_dir, tmp_path):
+    (tmp_path / "file.txt").touch()
+    with pytest.raises(CorpusError, match=r"the folder .*file.txt/x cannot be made: Not a directory; choose another"):
+        prepare(str(corpus_dir), tmp_path / "file.txt" / "x", settings())
+    with pytest.raises(CorpusError, match=r"cannot be made: File name too long"):
+        prepare(str(corpus_dir), tmp_path / ("x" * 300), settings())
 
 
 def test_an_existing_tokenizer_is_taken_as_it_is(corpus_dir, store, tmp_path):
@@ -106,6 +141,11 @@ def test_a_folder_of_something_else_is_left_alone(corpus_dir, store, tmp_path):
     with pytest.raises(CorpusError, match="holds other files"):
         prepare(str(corpus_dir), tmp_path, settings())
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+    for name in ("manifest.json", "preparing.json"):
+        (tmp_path / "site").mkdir(exist_ok=True)
+        (tmp_path / "site" / name).write_text('{"name": "of something else"}')
+        with pytest.raises(CorpusError, match="holds other files"):
+            prepare(str(corpus_dir), tmp_path / "site", settings())
     with pytest.raises(CorpusError, match="is a file"):
         prepare(str(corpus_dir), tmp_path / "mine.txt", settings())
     with pytest.raises(CorpusError, match=r"other settings \(data.language\): choose another"):
@@ -160,3 +200,9 @@ def test_half_copied_text_is_warned_about(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         prepare(str(tmp_path / "*.txt"), tmp_path / "store", settings(document="file"))
     assert any("75% of the longer lines are copies" in message for message in caplog.messages)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="the folder in which nobody can make one is Linux's")
+def test_an_output_folder_the_system_refuses_is_one_sentence(corpus_dir):
+    with pytest.raises(CorpusError, match=r"the folder /proc/x cannot be made: No such file or directory"):
+        prepare(str(corpus_dir), Path("/proc/x"), settings())
