@@ -1,5 +1,11 @@
 """The errors a user can mend: one sentence that says what is wrong and what to do."""
 
+import errno
+from typing import Final
+
+# What the system says when there is no room left: on the disk, in the quota, in the file.
+DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class BertkitError(Exception):
     """A mistake in what bertkit was given, never in bertkit: the message names the fix."""

@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bertkit.errors import CorpusError
+from bertkit.errors import DISK_FULL, CorpusError
 
-DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOT_ALLOWED: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 

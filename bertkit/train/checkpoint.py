@@ -4,7 +4,6 @@
 the run and the size and hash of the other two.
 """
 
-import errno
 import json
 import logging
 import os
@@ -20,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bertkit.errors import CheckpointError
+from bertkit.errors import DISK_FULL, CheckpointError
 from bertkit.train.optim import optimizer_tensors, restore_optimizer
 from bertkit.train.state import TrainState
 
@@ -29,7 +28,6 @@ logger = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 MODEL_FILE, OPTIMIZER_FILE, MANIFEST_FILE = "model.safetensors", "optimizer.safetensors", "checkpoint.json"
 COUNTERS = ("step", "phase", "tokens", "instances", "elapsed_s")
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DamagedCheckpointError(CheckpointError):
@@ -225,7 +223,7 @@ def _sync(path: Path) -> None:
 
 
 def _why_not_written(error: Exception, path: Path) -> str:
-    full = isinstance(error, OSError) and error.errno in _DISK_FULL
-    if full or any(f"os error {code}" in str(error) or f"code: {code}" in str(error) for code in _DISK_FULL):
+    full = isinstance(error, OSError) and error.errno in DISK_FULL
+    if full or any(f"os error {code}" in str(error) or f"code: {code}" in str(error) for code in DISK_FULL):
         return f"the disk is full, so checkpoint {path} was not written: free some space and run the same command again"
     return f"checkpoint {path} cannot be written: {error}"

@@ -85,6 +85,7 @@ def pretrain(config: PretrainConfig, output_dir: Path, *, watch: Watcher | None 
 
     watch.begin("pre-training")
     summary = _train(setting)
+    close_accelerator(accelerator)
     if summary.stopped_by is not None or not accelerator.is_main_process:
         return summary
     if setting.store.split("heldout").num_documents:
@@ -100,7 +101,7 @@ def _resolve(config: PretrainConfig, run: RunFolder) -> PretrainConfig:
         raise ConfigError("no corpus was named: bertkit pretrain CORPUS")
     if list_checkpoints(run.checkpoints) and run.config_file.is_file():
         begun = run.read_config()
-        if begun.train.init_from == config.train.init_from is not None:
+        if config.train.init_from is not None and config.train.init_from == begun.train.init_from:
             # The model the run began from is needed no more, and may be gone.
             config = config.model_copy(update={"model": begun.model, "data": begun.data})
     else:
@@ -162,10 +163,7 @@ def _train(setting: _Setting) -> PretrainSummary:
         )
     except NonFiniteLossError as error:
         raise _with_remedy(error, run) from None
-    summary = PretrainSummary(run.path, state.step, state.tokens, state.elapsed_s, stopped_by)
-    del state, model
-    close_accelerator(accelerator)
-    return summary
+    return PretrainSummary(run.path, state.step, state.tokens, state.elapsed_s, stopped_by)
 
 
 def _begin_or_resume(setting: _Setting) -> tuple[TrainState, PreTrainedModel]:

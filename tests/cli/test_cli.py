@@ -1,6 +1,7 @@
 """The command line: its options are a promise, its errors one line, its answers for people and for machines."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -217,7 +218,8 @@ def test_the_schema_lists_every_setting_and_is_a_json_schema():
     assert json.loads(run("recipes", "schema", "--json").stdout)["title"] == "PretrainConfig"
 
 
-def test_sigterm_saves_and_exits_with_143(corpus_dir, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_exits_as_a_shell_would(corpus_dir, tmp_path, number, code):
     command = [
         sys.executable,
         "-m",
@@ -232,9 +234,9 @@ def test_sigterm_saves_and_exits_with_143(corpus_dir, tmp_path):
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if line.startswith("step 10 "):
-                process.terminate()
+                process.send_signal(number)
                 break
         out, _ = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert "stopped by SIGTERM" in out
+    assert process.returncode == code
+    assert f"stopped by {number.name}" in out
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))

@@ -106,11 +106,59 @@ def test_steps_run_over_the_end_of_an_epoch_without_losing_an_instance(store):
     assert (last.epoch, last.instance) == (1, (num // 8 + 1) * 8 - num)
 
 
-def test_a_large_split_is_read_in_blocks_and_every_document_is_in_one(store):
-    split = store.split("train")
-    blocks = group_shards(split, sentences_a_block=1)
-    assert sum(len(block.shards) for block in blocks) == len(split.shards)
+@pytest.fixture(scope="module")
+def sharded(corpus_dir, tmp_path_factory):
+    """The same corpus in a store of many shards."""
+    from bertkit.config.schema import DataConfig, TokenizerConfig
+    from bertkit.data.store import TokenStore
+    from bertkit.workflows import prepare as workflow
+
+    folder = tmp_path_factory.mktemp("sharded") / "store"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workflow, "SHARD_CHARS", 2000)
+        config = DataConfig(num_workers=1, heldout_share=0.1, tokenizer=TokenizerConfig(vocab_size=120))
+        workflow.prepare(str(corpus_dir), folder, config)
+    return TokenStore.open(folder)
+
+
+def blocked(store, sentences_a_block):
+    return PretrainingLoader(
+        store.split("train"),
+        store.vocabulary,
+        PairRule(max_seq_length=512),
+        collator=DataCollatorForPretraining(store.vocabulary, packed=True, mask_share=0.0, random_share=0.0),
+        seed=0,
+        global_batch_size=4,
+        micro_batch_size=4,
+        sentences_a_block=sentences_a_block,
+    )
+
+
+def test_a_large_split_is_read_block_by_block_and_still_every_sentence_once_an_epoch(sharded):
+    split = sharded.split("train")
     assert len(group_shards(split)) == 1
+    blocks = group_shards(split, sentences_a_block=60)
+    assert len(blocks) > 3
+    source = blocked(sharded, 60)
+    num = source.num_instances()
+    special = set(sharded.vocabulary.special_ids)
+    tokens = ids(take(source, num // 4)).tolist()
+    stored = [token for shard in split.shards for token in shard.tokens.tolist()]
+    # All but the instances of a last step that runs on into the next epoch.
+    assert len(stored) - 4 * 512 < len([token for token in tokens if token not in special]) <= len(stored)
+
+
+def test_going_on_from_a_position_in_a_later_block_gives_the_steps_that_would_have_come(sharded):
+    straight = take(blocked(sharded, 60), 12)
+    assert straight[5].position.block > 0
+    resumed = take(blocked(sharded, 60), 6, straight[5].position)
+    assert torch.equal(ids(straight[6:]), ids(resumed))
+
+
+def test_blocks_come_in_another_order_every_epoch(sharded):
+    source = blocked(sharded, 60)
+    orders = [[source._draw_block(epoch, place).block.number for place in range(4)] for epoch in range(3)]
+    assert len({tuple(order) for order in orders}) > 1
 
 
 def test_held_out_batches_are_the_same_every_time(store):

@@ -249,9 +249,20 @@ def test_gradient_checkpointing_gives_the_same_weights_to_rounding(store, tmp_pa
     assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
 
 
-def test_bf16_trains(store, tmp_path):
-    summary = pretrain(tiny_config(store.path, train__max_steps=3, train__precision="bf16"), tmp_path / "run")
-    assert summary.results["heldout"]["mlm_loss"] > 0
+def test_bf16_comes_near_fp32_and_keeps_its_weights_in_fp32(store, tmp_path):
+    for precision in ("fp32", "bf16"):
+        pretrain(tiny_config(store.path, train__max_steps=6, train__precision=precision), tmp_path / precision)
+    exact, near = final_weights(tmp_path / "fp32"), final_weights(tmp_path / "bf16")
+    assert {tensor.dtype for tensor in near.values()} == {torch.float32}
+    assert not same_bits(exact, near)
+    assert all(torch.allclose(exact[name], near[name], atol=0.05) for name in exact)
+
+
+def test_a_second_phase_of_the_same_length_draws_other_pairs(store, tmp_path):
+    phases = [{"max_seq_length": 32, "share": 0.5}, {"max_seq_length": 32, "share": 0.5}]
+    pretrain(tiny_config(store.path, train__max_steps=4, train__phases=phases), tmp_path / "run")
+    saved = json.loads((tmp_path / "run" / "checkpoints" / "step-0000004" / "checkpoint.json").read_text())
+    assert (saved["phase"], saved["position"]["epoch"]) == (1, 1)
 
 
 def test_the_model_learns_more_than_word_frequencies(store, tmp_path):
