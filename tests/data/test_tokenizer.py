@@ -51,6 +51,8 @@ tokenizer = train_wordpiece(texts, WordPieceOptions(vocab_size=900), characters=
 print(__import__("hashlib").sha256(tokenizer.to_str().encode()).hexdigest(), tokenizer.get_vocab_size())
 """
 
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "corpora"
+
 
 def train(text=TEXT, **options):
     counts = CharacterCounts()
@@ -179,9 +181,9 @@ def test_a_fitting_vocabulary_says_how_it_fits(saved):
     assert fit.frequent_words[0] == ("the", 2)
 
 
-@pytest.mark.skipif(not Path("/work/shared/data/corpora").is_dir(), reason="the shared corpora are not here")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared corpora are not here")
 def test_a_real_chinese_vocabulary_covers_its_text():
-    text = Path("/work/shared/data/corpora/chinese_wikipedia/cmrc2018_passages_simplified.txt").read_text("utf-8")
+    text = (SHARED / "chinese_wikipedia/cmrc2018_passages_simplified.txt").read_text("utf-8")
     tokenizer = train(text, vocab_size=8000)
     assert measure_fit(tokenizer, [text[:50_000]], unk_id=1).unknown_share < 0.003
 
