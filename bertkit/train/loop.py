@@ -48,17 +48,6 @@ class StepReport:
     tokens: int
     instances: int
 
-    def numbers(self) -> dict[str, float]:
-        """Every figure as a float, for logs: the one place that waits for the device."""
-        return {
-            "step": self.step,
-            "loss": sum(value.item() for value in self.losses.values()),
-            **{f"{name}_loss": value.item() for name, value in self.losses.items()},
-            **{f"{name}_accuracy": value.item() for name, value in self.accuracies.items()},
-            "grad_norm": self.grad_norm.item(),
-            "learning_rate": self.learning_rate,
-        }
-
 
 class NonFiniteLossError(BertkitError):
     """Loss or gradient is not a finite number; the update was not made."""

@@ -35,7 +35,13 @@ def build_new_model(config: PretrainConfig, vocabulary: Vocabulary) -> PreTraine
     """
     if config.train.init_from is not None:
         check_initial_tokenizer(config, vocabulary)
-        return load_initial(config)
+        model = load_initial(config)
+        if vocabulary.size > model.config.vocab_size:
+            raise ConfigError(
+                f"the tokenizer of --from {config.train.init_from} has {vocabulary.size} entries and its model "
+                f"{model.config.vocab_size}: they do not belong together"
+            )
+        return model
     torch.manual_seed(config.train.seed)
     return model_class(config)(build_model_config(config.model, vocabulary))
 
