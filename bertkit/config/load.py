@@ -23,17 +23,22 @@ def recipes_dir() -> Path:
 
 
 def list_recipes() -> list[Path]:
-    """The shipped recipes, by name."""
+    """The shipped recipes for pre-training, by name."""
     return sorted(recipes_dir().glob("*.yaml"))
 
 
-def find_recipe(name: str) -> Path:
+def list_finetuning_recipes() -> list[Path]:
+    """The shipped recipes for fine-tuning, by name."""
+    return sorted((recipes_dir() / "finetune").glob("*.yaml"))
+
+
+def find_recipe(name: str, *, finetuning: bool = False) -> Path:
     """The file of a shipped recipe's name, or of a path to a YAML file.
 
     Raises:
         ConfigError: there is no such recipe; names the nearest.
     """
-    shipped = {path.stem: path for path in list_recipes()}
+    shipped = {path.stem: path for path in (list_finetuning_recipes() if finetuning else list_recipes())}
     if name in shipped:
         return shipped[name]
     path = Path(name)

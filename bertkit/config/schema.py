@@ -229,7 +229,7 @@ class TrainConfig(Section):
 
 
 class EveryConfig(Section):
-    """What happens every so many steps."""
+    """What happens every so many steps, in any training."""
 
     log_steps: PositiveInt = Field(10, description="Steps between lines in metrics.jsonl.", json_schema_extra=EXECUTION)
     evaluate_steps: PositiveInt | None = Field(
@@ -242,11 +242,16 @@ class EveryConfig(Section):
         10, description="Minutes between checkpoints; null: none by the clock.", json_schema_extra=EXECUTION
     )
     keep_checkpoints: PositiveInt = Field(2, description="Last checkpoints kept.", json_schema_extra=EXECUTION)
-    evaluate_instances: PositiveInt = Field(
-        2000, description="Held-out instances scored at the most.", json_schema_extra=EXECUTION
-    )
     trackers: tuple[Literal["tensorboard"], ...] = Field(
         (), description="accelerate trackers to log to.", json_schema_extra=EXECUTION
+    )
+
+
+class PretrainEveryConfig(EveryConfig):
+    """What happens every so many steps, and how much is scored."""
+
+    evaluate_instances: PositiveInt = Field(
+        2000, description="Held-out instances scored at the most.", json_schema_extra=EXECUTION
     )
 
 
@@ -262,7 +267,7 @@ class PretrainConfig(Section):
     masking: MaskingConfig = MaskingConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig
-    every: EveryConfig = EveryConfig()
+    every: PretrainEveryConfig = PretrainEveryConfig()
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:

@@ -47,12 +47,18 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    state: TrainState, folder: Path, *, model: nn.Module, scaler: Any = None, keep: int | None = None
+    state: TrainState,
+    folder: Path,
+    *,
+    model: nn.Module,
+    scaler: Any = None,
+    keep: int | None = None,
+    best_step: int | None = None,
 ) -> Path:
     """Writes `state` under `folder`/step-NNNNNNN and returns that path; `model` is the state's, unwrapped.
 
-    Older checkpoints beyond `keep` are removed after the new one is whole, and so are later ones: a run that goes on
-    from an earlier step has found them damaged.
+    Older checkpoints beyond `keep`, but that of `best_step`, are removed after the new one is whole, and so are later
+    ones: a run that goes on from an earlier step has found them damaged.
 
     Raises:
         CheckpointError: the disk is full or the folder cannot be written; nothing half-written stays.
@@ -81,7 +87,7 @@ def save_checkpoint(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise CheckpointError(_why_not_written(error, path)) from error
-    _remove_all_but(path, folder, keep=keep)
+    _remove_all_but(path, folder, keep=keep, best_step=best_step)
     return path
 
 
@@ -184,8 +190,8 @@ def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from ((name, buffer) for name, buffer in model.named_buffers() if name in persistent)
 
 
-def _remove_all_but(newest: Path, folder: Path, *, keep: int | None) -> None:
-    older = [path for path in list_checkpoints(folder) if _step_of(path) < _step_of(newest)]
+def _remove_all_but(newest: Path, folder: Path, *, keep: int | None, best_step: int | None) -> None:
+    older = [p for p in list_checkpoints(folder) if _step_of(p) < _step_of(newest) and _step_of(p) != best_step]
     later = [path for path in list_checkpoints(folder) if _step_of(path) > _step_of(newest)]
     for path in [*later, *(older[keep - 1 :] if keep is not None else [])]:
         shutil.rmtree(path, ignore_errors=True)

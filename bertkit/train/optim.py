@@ -1,6 +1,6 @@
 """AdamW as the paper uses it, with its state as named tensors."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -15,21 +15,32 @@ def build_optimizer(
     beta1: float,
     beta2: float,
     epsilon: float,
+    scale_of: Callable[[str], float] = lambda name: 1.0,
 ) -> AdamW:
-    """AdamW with bias correction and no decay on biases and LayerNorm (Devlin et al. 2019, appendix A.2)."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    # Biases and LayerNorm's gain are exactly the parameters of one dimension.
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return AdamW(groups, lr=learning_rate, betas=(beta1, beta2), eps=epsilon, fused=True)
+    """AdamW with bias correction and no decay on biases and LayerNorm (Devlin et al. 2019, appendix A.2).
+
+    `scale_of` says by a parameter's name what multiple of the learning rate it is trained at.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in _trained(model):
+        # Biases and LayerNorm's gain are exactly the parameters of one dimension.
+        groups.setdefault((scale_of(name), parameter.ndim > 1), []).append(parameter)
+    return AdamW(
+        [
+            {"params": parameters, "weight_decay": weight_decay if decays else 0.0, "scale": scale}
+            for (scale, decays), parameters in groups.items()
+        ],
+        lr=learning_rate,
+        betas=(beta1, beta2),
+        eps=epsilon,
+        fused=True,
+    )
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
-    """Sets the learning rate of every parameter group."""
+    """Sets the learning rate of every parameter group, each at its scale."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("scale", 1.0)
 
 
 def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
