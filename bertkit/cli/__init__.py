@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import bertkit
-from bertkit.cli import demo, evaluate, export, prepare, pretrain, recipes
+from bertkit.cli import check, demo, evaluate, export, finetune, predict, prepare, pretrain, recipes, submit
 
 app = typer.Typer(
     name="bertkit",
@@ -37,8 +37,12 @@ def _options(
 app.command("pretrain")(pretrain.pretrain)
 app.command("prepare")(prepare.prepare)
 app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("demo")(demo.demo)
+app.add_typer(finetune.app, name="finetune")
+app.add_typer(check.app, name="check")
+app.add_typer(submit.app, name="submit")
 app.add_typer(recipes.app, name="recipes")
 
 

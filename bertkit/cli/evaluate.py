@@ -1,27 +1,98 @@
 """bertkit evaluate."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, print_json, print_table
-from bertkit.cli.options import AsJson, Run
+from bertkit.cli.options import AsJson
 
 
-def evaluate(run: Run = None, as_json: AsJson = False) -> None:
-    """Score a pre-trained run on its held-out text: masked LM loss, accuracy and perplexity, next sentence accuracy.
+def evaluate(
+    run: Annotated[
+        str | None, typer.Argument(help="A run, a folder of runs, or a BERT with a head; the newest run if left out.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Score on this instead: a labelled file, or a task such as hans.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the files of a task named by --data.")] = None,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", help="Column of the text in --data; twice for a pair.")
+    ] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Column of the label in --data.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a run: a pre-trained one on its held-out text, a fine-tuned one with its task's official metrics.
 
-    Example: bertkit evaluate runs/base --json
+    Example: bertkit evaluate runs/mnli --data other.tsv
     """
     with errors_as_one_line():
-        from bertkit.workflows.evaluate import evaluate as run_evaluation
+        from bertkit.errors import ConfigError
         from bertkit.workflows.runs import RunFolder, newest_run
 
-        folder = newest_run() if run is None else RunFolder(run)
-        with ConsoleWatcher() as watch:
-            results = run_evaluation(folder.path, watch=watch)
-        if as_json:
-            print_json({"run_dir": str(folder.path), **results})
+        folder = newest_run() if run is None else RunFolder(Path(run))
+        source = run or str(folder.path)
+        if data is not None:
+            _evaluate_on(source, data, data_dir, text, label, as_json)
+        elif text or label or data_dir:
+            raise ConfigError("--text, --label and --data-dir say how to read --data: name it too")
+        elif folder.is_finetuning():
+            _score_again(folder, as_json)
+        elif not folder.is_run() and (folder.path / "results.json").is_file():
+            _show_suite(folder.path, as_json)
         else:
-            print_table(f"{folder.path} at step {results['step']:,}", score_rows(results["heldout"]))
+            _evaluate_pretraining(folder.path, as_json)
+
+
+def _evaluate_on(
+    source: str, data: str, data_dir: Path | None, text: list[str] | None, label: str | None, as_json: bool
+) -> None:
+    from bertkit.cli.scores import print_scores
+    from bertkit.config.finetune import TaskConfig
+    from bertkit.workflows.evaluate_task import evaluate_on
+
+    columns = TaskConfig(texts=tuple(text or ()), label=label)
+    with ConsoleWatcher() as watch:
+        results = evaluate_on(source, data, data_dir=data_dir, task=columns, watch=watch)
+    if as_json:
+        print_json(results)
+    else:
+        print_scores(f"{source} on {data}", results)
+
+
+def _score_again(folder: Any, as_json: bool) -> None:
+    from bertkit.cli.scores import print_run
+    from bertkit.workflows.evaluate_task import score_again
+
+    results = score_again(folder)
+    if as_json:
+        print_json({"run_dir": str(folder.path), **results})
+    else:
+        print_run(folder.path, results)
+
+
+def _show_suite(folder: Path, as_json: bool) -> None:
+    from bertkit.cli.scores import print_suite
+    from bertkit.workflows.suite import read_suite
+
+    summary = read_suite(folder)
+    if as_json:
+        print_json({"run_dir": str(folder), "runs": summary.runs, "figures": summary.figures})
+    else:
+        print_suite(summary)
+
+
+def _evaluate_pretraining(folder: Path, as_json: bool) -> None:
+    from bertkit.workflows.evaluate import evaluate as run_evaluation
+
+    with ConsoleWatcher() as watch:
+        results = run_evaluation(folder, watch=watch)
+    if as_json:
+        print_json({"run_dir": str(folder), **results})
+    else:
+        print_table(f"{folder} at step {results['step']:,}", score_rows(results["heldout"]))
 
 
 def score_rows(scores: Mapping[str, float]) -> list[tuple[str, str]]:

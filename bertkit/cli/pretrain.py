@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bertkit.config.schema import PretrainConfig
     from bertkit.workflows.pretrain import PretrainSummary
 
-_SIGNAL_EXITS = {"SIGINT": 130, "SIGTERM": 143}
+SIGNAL_EXITS = {"SIGINT": 130, "SIGTERM": 143}
 
 
 def pretrain(
@@ -101,7 +101,7 @@ def _corpus_name(corpus: str) -> str:
 def exit_if_stopped(summary: "PretrainSummary") -> None:
     """Exits with 128 + the signal's number where a signal ended training early, as a shell would."""
     if summary.stopped_by:
-        raise typer.Exit(_SIGNAL_EXITS[summary.stopped_by])
+        raise typer.Exit(SIGNAL_EXITS[summary.stopped_by])
 
 
 def summary_as_dict(summary: "PretrainSummary") -> dict[str, object]:

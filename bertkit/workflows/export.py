@@ -78,6 +78,9 @@ def largest_difference(model: PreTrainedModel, other: PreTrainedModel) -> float:
         "attention_mask": attention_mask_BS,
         "token_type_ids": torch.randint(model.config.type_vocab_size, input_ids_BS.shape, generator=generator),
     }
+    if type(model).__name__.endswith("MultipleChoice"):
+        # Its rows come by example and choice.
+        inputs = {name: rows_BS[:, None] for name, rows_BS in inputs.items()}
     ours, theirs = model.cpu()(**inputs).to_tuple(), other.cpu().eval()(**inputs).to_tuple()
     real_BS = attention_mask_BS.bool()
     differences = [

@@ -54,7 +54,7 @@ def open_trained(run: RunFolder) -> tuple[PretrainConfig, TokenStore, PreTrained
     Raises:
         CheckpointError: there is no such run, or no checkpoint in it.
     """
-    config = run.read_config()
+    config = run.read_config(PretrainConfig)
     checkpoint = latest_checkpoint(run.checkpoints)
     if checkpoint is None:
         raise CheckpointError(f"{run.path} has no checkpoint yet: let bertkit pretrain save one first")

@@ -100,7 +100,7 @@ def _resolve(config: PretrainConfig, run: RunFolder) -> PretrainConfig:
     if config.corpus is None:
         raise ConfigError("no corpus was named: bertkit pretrain CORPUS")
     if list_checkpoints(run.checkpoints) and run.config_file.is_file():
-        begun = run.read_config()
+        begun = run.read_config(PretrainConfig)
         if config.train.init_from is not None and config.train.init_from == begun.train.init_from:
             # The model the run began from is needed no more, and may be gone.
             config = config.model_copy(update={"model": begun.model, "data": begun.data})
@@ -152,13 +152,7 @@ def _train(setting: _Setting) -> PretrainSummary:
             every=_every(setting),
             log=MetricsLog(run.metrics_file, accelerator=accelerator, from_step=state.step),
             watch=setting.watch,
-            evaluate=lambda: score_heldout(
-                state.model,
-                setting.store,
-                config,
-                accelerator=accelerator,
-                max_seq_length=config.train.phases[state.phase].max_seq_length,
-            ),
+            evaluate=lambda: _evaluate(setting, state),
             save=lambda: _save(setting, state, model),
         )
     except NonFiniteLossError as error:
@@ -181,6 +175,17 @@ def _begin_or_resume(setting: _Setting) -> tuple[TrainState, PreTrainedModel]:
         restore(checkpoint, state, model=model, position=lambda saved: Position(**saved), scaler=accelerator.scaler)
         logger.info("continuing %s from step %s", run.path, f"{state.step:,}")
     return state, model
+
+
+def _evaluate(setting: _Setting, state: TrainState) -> dict[str, float]:
+    scores = score_heldout(
+        state.model,
+        setting.store,
+        setting.config,
+        accelerator=setting.accelerator,
+        max_seq_length=setting.config.train.phases[state.phase].max_seq_length,
+    )
+    return {f"heldout_{name}": value for name, value in scores.items()}
 
 
 def _every(setting: _Setting) -> EveryConfig:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
 import bertkit
-from bertkit.config.load import differing_keys, dump_config, read_yaml, validate_config
-from bertkit.config.schema import PretrainConfig
+from bertkit.config.load import Config, differing_keys, dump_config, read_yaml, validate_config
 from bertkit.errors import CheckpointError, ConfigError
 from bertkit.train.checkpoint import list_checkpoints
 
@@ -56,11 +56,23 @@ class RunFolder:
     def results_file(self) -> Path:
         return self.path / "results.json"
 
+    @property
+    def predictions_file(self) -> Path:
+        return self.path / "predictions.jsonl"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path / "tokenizer"
+
     def is_run(self) -> bool:
         """Whether a run was begun in this folder."""
         return self.config_file.is_file() and (self.path / "environment.json").is_file()
 
-    def read_config(self) -> PretrainConfig:
+    def is_finetuning(self) -> bool:
+        """Whether the run begun in this folder is one of fine-tuning."""
+        return self.is_run() and "task" in read_yaml(self.config_file)
+
+    def read_config(self, schema: type[Config]) -> Config:
         """The resolved config the run was started with.
 
         Raises:
@@ -68,9 +80,9 @@ class RunFolder:
         """
         if not self.is_run():
             raise CheckpointError(f"{self.path} is not a run folder: it has no config.yaml and environment.json")
-        return validate_config(PretrainConfig, read_yaml(self.config_file), source=str(self.config_file))
+        return validate_config(schema, read_yaml(self.config_file), source=str(self.config_file))
 
-    def claim(self, config: PretrainConfig) -> bool:
+    def claim(self, config: BaseModel) -> bool:
         """Makes the folder `config`'s, or checks that it is already; returns whether the folder is new.
 
         A run writes `config.yaml` and `environment.json` before anything else. Settings that only say how a run is
@@ -82,8 +94,8 @@ class RunFolder:
         """
         is_new = not self.path.exists()
         if self.is_run():
-            differing = differing_keys(self.read_config(), config)
-            if not list_checkpoints(self.checkpoints):
+            differing = differing_keys(self.read_config(type(config)), config)
+            if not list_checkpoints(self.checkpoints) and not self.results_file.is_file():
                 is_prepared = (self.store / "manifest.json").is_file()
                 differing = [key for key in differing if is_prepared and key.startswith(("corpus", "data."))]
             if differing:

@@ -25,8 +25,12 @@ def drive(
     watch: Watcher,
     evaluate: Callable[[], Mapping[str, float]],
     save: Callable[[], object],
+    selects: bool = False,
 ) -> str | None:
-    """Runs training to its end or to a signal, saved either way; returns the signal's name, None at the end."""
+    """Runs training to its end or to a signal, saved either way; returns the signal's name, None at the end.
+
+    Where training `selects` among its checkpoints, one is evaluated at the end too, and all evaluated ones are saved.
+    """
     window, saved_s, saved_step = Window(), time.monotonic(), state.step
     with StopSignals() as signals:
         for report, status in steps:
@@ -36,10 +40,12 @@ def drive(
             if numbers:
                 log.write(numbers)
             watch.training(replace(status, numbers=numbers))
-            if every.evaluate_steps and state.step % every.evaluate_steps == 0:
-                log.write({"step": state.step, **{f"heldout_{name}": value for name, value in evaluate().items()}})
+            evaluates = every.evaluate_steps is not None and state.step % every.evaluate_steps == 0
+            if evaluates or (selects and status.progress >= 1):
+                log.write({"step": state.step, **evaluate()})
+                evaluates = True
             stop = anyone(accelerator, signals.received is not None)
-            if stop or _is_due(every, state.step, since_s=saved_s, accelerator=accelerator):
+            if stop or (selects and evaluates) or _is_due(every, state.step, since_s=saved_s, accelerator=accelerator):
                 save()
                 saved_s, saved_step = time.monotonic(), state.step
             if stop:

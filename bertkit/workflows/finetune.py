@@ -1,0 +1,318 @@
+"""From labelled examples and a pre-trained BERT to a model of a task: trained, chosen, scored, exported."""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from bertkit.config.finetune import FinetuneConfig
+from bertkit.data.feature_loader import FeatureLoader
+from bertkit.data.features import Features, concatenate_features
+from bertkit.data.loader import Position
+from bertkit.errors import BertkitError
+from bertkit.tasks.problem import ProblemOptions
+from bertkit.train.budget import Budget, LearningRate
+from bertkit.train.checkpoint import (
+    load_weights,
+    open_checkpoint,
+    save_checkpoint,
+)
+from bertkit.train.loop import NonFiniteLossError, StepReport, train_steps
+from bertkit.train.setup import build_accelerator, close_accelerator, main_says, on_main_first
+from bertkit.train.state import TrainState
+from bertkit.train.tracking import MetricsLog, read_metrics
+from bertkit.workflows.export import export_model
+from bertkit.workflows.finetune_setup import (
+    SEED_STEP,
+    Setting,
+    begin_anew,
+    begin_or_resume,
+    claim_run,
+    finished_results,
+    read_pinned,
+    refuse_uneven,
+    resolve,
+    set_up,
+)
+from bertkit.workflows.heads import merged
+from bertkit.workflows.infer import Predictor, chunked
+from bertkit.workflows.runs import RunFolder, write_aside
+from bertkit.workflows.scoring import Judged, headline, judge, score_split, score_splits, write_predictions
+from bertkit.workflows.selection import Selection, collapse_reason
+from bertkit.workflows.task_data import TaskData, load_task
+from bertkit.workflows.thresholds import tuned_options
+from bertkit.workflows.training import drive
+from bertkit.workflows.watch import TrainingStatus, Unwatched, Watcher
+
+logger = logging.getLogger(__name__)
+
+EXAMPLES_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class FinetuneSummary:
+    """What a run came to; `stopped_by` names a signal that ended it early, before it was scored and exported."""
+
+    run_dir: Path
+    results: dict[str, Any]
+    stopped_by: str | None = None
+    step: int = 0
+
+
+def finetune(config: FinetuneConfig, output_dir: Path, *, watch: Watcher | None = None) -> FinetuneSummary:
+    """Checks the examples, trains, keeps the best checkpoint, scores and exports it; an existing run is continued.
+
+    Raises:
+        BertkitError: whatever the user can mend, in one sentence.
+    """
+    watch = watch or Unwatched()
+    run = RunFolder(output_dir)
+    watch.begin("reading the examples")
+    data = load_task(config)
+    config = resolve(config, data)
+    if finished := finished_results(run, config, data):
+        logger.info("%s is finished already: its results are shown again", run.path)
+        return FinetuneSummary(run.path, finished, step=finished["step"])
+    accelerator = build_accelerator(config.train.precision, run_dir=run.path, trackers=config.every.trackers)
+    refuse_uneven(config, accelerator)
+    setting = set_up(config, run, data, accelerator, watch)
+    is_new = not run.path.exists()
+    on_main_first(accelerator, lambda: claim_run(config, run, data))
+    try:
+        summary = _all_attempts(setting)
+    except BertkitError:
+        if is_new and accelerator.is_main_process:
+            run.abandon()
+        raise
+    close_accelerator(accelerator)
+    return summary
+
+
+def _all_attempts(setting: Setting) -> FinetuneSummary:
+    """Runs once, and again with other seeds for as long as the run collapses and retries are left."""
+    summary = _attempt(setting)
+    train = setting.config.train
+    while summary.results.get("collapsed") and summary.results["attempts"] <= train.retry_collapsed:
+        attempt = summary.results["attempts"]
+        logger.warning("the run collapsed (%s) and begins again with another seed", summary.results["collapsed"])
+        on_main_first(setting.accelerator, partial(begin_anew, setting.run, setting.data, attempt=attempt))
+        summary = _attempt(replace(setting, seed=train.seed + SEED_STEP * attempt))
+    return summary
+
+
+def _attempt(setting: Setting) -> FinetuneSummary:
+    """Trains from the last checkpoint, or from the first step, to the end; then chooses, scores and exports."""
+    features = _featurize(setting)
+    model, state = begin_or_resume(setting)
+    selection = Selection(_figure(setting), patience=setting.config.train.early_stopping_patience)
+    setting.watch.begin("fine-tuning")
+    stopped_by = _train(setting, features, model, state, selection)
+    if stopped_by is not None:
+        return FinetuneSummary(setting.run.path, {}, stopped_by, state.step)
+    setting.watch.begin("scoring")
+    best = open_checkpoint(setting.run.checkpoints / f"step-{selection.best_step:07d}")
+    load_weights(best, model)
+    return _finish(setting, features, state, selection)
+
+
+def _featurize(setting: Setting) -> Features:
+    parts = []
+    for chunk in chunked(setting.data.train, EXAMPLES_AT_ONCE):
+        parts.append(setting.problem.featurize(chunk, setting.encoder, setting.options, True))
+        setting.watch.work("encoding", sum(len(part) for part in parts), None)
+    features = concatenate_features(parts)
+    if features.num_cut:
+        share = features.num_cut / len(setting.data.train)
+        logger.info(
+            "%.1f%% of the examples are cut at task.max_seq_length %d", 100 * share, setting.options.max_seq_length
+        )
+    return features
+
+
+def _figure(setting: Setting) -> str:
+    """The column of metrics.jsonl that chooses the best checkpoint."""
+    return f"{next(iter(setting.data.evaluate))}_{headline(setting.data.spec)}"
+
+
+def _train(
+    setting: Setting, features: Features, model: nn.Module, state: TrainState, selection: Selection
+) -> str | None:
+    """Trains to the end, until nothing gets better, or to a signal, whose name is returned."""
+    config, accelerator, run = setting.config, setting.accelerator, setting.run
+    batch = config.train.global_batch_size or 1
+    every = config.every
+    if every.evaluate_steps is None:
+        every = every.model_copy(update={"evaluate_steps": max(1, -(-features.num_groups // batch))})
+    if every.trackers:
+        accelerator.init_trackers("trackers")
+    log = MetricsLog(run.metrics_file, accelerator=accelerator, from_step=state.step)
+    selection.add_rows(_metrics(run))
+    encoded = {
+        split: [(c, _predictor(setting, state.model).featurize(c)) for c in chunked(rows, EXAMPLES_AT_ONCE)]
+        for split, rows in setting.data.evaluate.items()
+    }
+
+    def evaluate() -> dict[str, float]:
+        row = _evaluate(setting, _predictor(setting, state.model), encoded)
+        selection.add(state.step, main_says(accelerator, row[selection.figure]))
+        return row
+
+    try:
+        return drive(
+            _steps(setting, features, state, selection),
+            state,
+            accelerator=accelerator,
+            every=every,
+            log=log,
+            watch=setting.watch,
+            evaluate=evaluate,
+            save=lambda: _save(setting, state, model, selection),
+            selects=True,
+        )
+    except NonFiniteLossError as error:
+        raise NonFiniteLossError(
+            f"{error}; the weights were not updated: lower optim.learning_rate, lengthen optim.warmup_steps, or set "
+            "train.precision=fp32"
+        ) from None
+
+
+def _steps(
+    setting: Setting, features: Features, state: TrainState, selection: Selection
+) -> Iterator[tuple[StepReport, TrainingStatus]]:
+    config, accelerator = setting.config, setting.accelerator
+    batch = config.train.global_batch_size or 1
+    max_steps = config.train.max_steps or max(1, round((config.train.epochs or 1) * features.num_groups / batch))
+    budget = Budget((1.0,), max_steps=max_steps)
+    rate = LearningRate(config.optim.learning_rate or 0.0, config.optim.warmup_steps, config.optim.schedule)
+    if state.step >= max_steps or selection.is_over:
+        return
+    loader = FeatureLoader(
+        features,
+        seed=setting.seed,
+        global_batch_size=batch,
+        micro_batch_size=config.train.micro_batch_size,
+        rank=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+    )
+    batches = loader.steps(state.position or Position())
+    started_s = time.monotonic() - state.elapsed_s
+    try:
+        for report in train_steps(
+            state,
+            batches,
+            setting.problem.loss_terms,
+            count_fn=setting.problem.target_counts,
+            learning_rate_fn=lambda now: rate.at(budget, step=now.step, elapsed_s=0.0),
+            accelerator=accelerator,
+            max_grad_norm=config.optim.max_grad_norm,
+        ):
+            state.elapsed_s = time.monotonic() - started_s
+            epoch = f"epoch {state.step * batch / features.num_groups:.1f}"
+            yield report, TrainingStatus(state.step, state.step / max_steps, state.elapsed_s, epoch)
+            if state.step >= max_steps or selection.is_over:
+                break
+    finally:
+        batches.close()
+
+
+def _save(setting: Setting, state: TrainState, model: nn.Module, selection: Selection) -> None:
+    if setting.accelerator.is_main_process:
+        save_checkpoint(
+            state,
+            setting.run.checkpoints,
+            model=model,
+            scaler=setting.accelerator.scaler,
+            keep=setting.config.every.keep_checkpoints,
+            best_step=selection.best_step,
+        )
+    setting.accelerator.wait_for_everyone()
+
+
+def _predictor(setting: Setting, model: nn.Module, options: ProblemOptions | None = None) -> Predictor:
+    return Predictor(setting.problem, model, setting.encoder, options or setting.options, setting.accelerator.device)
+
+
+def _evaluate(setting: Setting, predictor: Predictor, encoded: dict[str, list[Any]]) -> dict[str, float]:
+    """The figures of every split, as a row of metrics.jsonl."""
+    row: dict[str, float] = {}
+    for split, chunks in encoded.items():
+        judged = [each for rows, features in chunks for each in judge(rows, predictor.predict_chunk(rows, features))]
+        scores = score_split(setting.data.spec, judged)
+        row |= {f"{split}_{name}": value for name, value in scores.items() if isinstance(value, int | float)}
+    return row
+
+
+def _finish(setting: Setting, features: Features, state: TrainState, selection: Selection) -> FinetuneSummary:
+    """Scores the chosen model on every split, predictions first, and hands it over as a stock BERT folder."""
+    run, data = setting.run, setting.data
+    judged = _judge_all(setting, state.model, setting.options)
+    options = tuned_options(setting.config.task, data.spec, setting.options, next(iter(judged.values())))
+    if options != setting.options:
+        judged = _judge_all(setting, state.model, options)
+    losses = [row["loss"] for row in _metrics(run) if "loss" in row]
+    if setting.accelerator.is_main_process:
+        write_predictions(run.predictions_file, judged)
+    results = {
+        "task": data.spec.name,
+        "problem": data.spec.problem,
+        "seed": setting.seed,
+        "step": state.step,
+        "best_step": selection.best_step,
+        "scores": score_splits(data.spec, judged, null_threshold=options.null_threshold),
+        "headline": _figure(setting),
+        "collapsed": collapse_reason(data.spec.problem, next(iter(judged.values())), data.train, losses),
+        "attempts": read_pinned(run)["attempt"] + 1,
+        "num_train_examples": len(data.train),
+        "share_cut": features.num_cut / len(data.train),
+        "elapsed_s": state.elapsed_s,
+        "tokens_per_s": state.tokens / max(state.elapsed_s, 1e-9),
+        "data_hash": data.content_hash(),
+        "options": describe_options(data, options),
+    }
+    if setting.accelerator.is_main_process:
+        setting.watch.begin("exporting")
+        # accelerate leaves its autocast around forward; the export is compared in full precision.
+        plain = merged(setting.accelerator.unwrap_model(state.model, keep_fp32_wrapper=False))
+        _export(setting, plain, options)
+        write_aside(run.results_file, json.dumps(results, indent=2) + "\n")
+        # The export is the model from here on; what is missing of the last lines, the same command makes good.
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
+    setting.accelerator.wait_for_everyone()
+    return FinetuneSummary(run.path, results, step=state.step)
+
+
+def _metrics(run: RunFolder) -> list[dict[str, Any]]:
+    return read_metrics(run.metrics_file) if run.metrics_file.is_file() else []
+
+
+def _judge_all(setting: Setting, model: nn.Module, options: ProblemOptions) -> dict[str, list[Judged]]:
+    predictor = _predictor(setting, model, options)
+    return {
+        split: judge(rows, predictor.predict(rows), keep=setting.data.spec.columns)
+        for split, rows in setting.data.evaluate.items()
+    }
+
+
+def describe_options(data: TaskData, options: ProblemOptions) -> dict[str, Any]:
+    """What a model must carry along so that prediction repeats training."""
+    kept = {name: value for name, value in vars(options).items() if name not in ("labels", "class_weights")}
+    kept["thresholds"] = None if options.thresholds is None else list(options.thresholds)
+    return {"task": data.spec.name, "problem": data.spec.problem, "metrics": list(data.spec.metrics), **kept}
+
+
+def _export(setting: Setting, model: PreTrainedModel, options: ProblemOptions) -> None:
+    model.config.bertkit = describe_options(setting.data, options)
+    export_model(
+        model,
+        setting.run.tokenizer,
+        setting.run.export,
+        model_max_length=model.config.max_position_embeddings,
+    )

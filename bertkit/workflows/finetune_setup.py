@@ -1,0 +1,216 @@
+"""What a fine-tuning run stands on: its resolved config, its folder, its model and optimizer, begun or continued."""
+
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate import Accelerator
+from torch import nn
+from transformers import PreTrainedModel
+
+from bertkit.config.finetune import FinetuneConfig
+from bertkit.config.load import differing_keys
+from bertkit.data.loader import Position
+from bertkit.data.texts import TextEncoder
+from bertkit.data.tokenizer import load_tokenizer
+from bertkit.errors import CheckpointError, ConfigError
+from bertkit.model import BertKitConfig
+from bertkit.tasks.problem import Problem, ProblemOptions
+from bertkit.tasks.problems import PROBLEMS
+from bertkit.train.checkpoint import latest_checkpoint, list_checkpoints, restore
+from bertkit.train.optim import build_optimizer
+from bertkit.train.state import TrainState
+from bertkit.workflows.check import checked
+from bertkit.workflows.heads import add_lora, bert_folder, freeze, layer_scale, load_with_head, open_bert_config
+from bertkit.workflows.runs import RunFolder, write_aside
+from bertkit.workflows.task_data import TaskData, find_spec, option_values
+from bertkit.workflows.watch import Watcher
+
+logger = logging.getLogger(__name__)
+
+# A run that collapsed begins again with a seed this much further on, so that retries of several seeds never meet.
+SEED_STEP = 1000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What stays the same all through one attempt."""
+
+    config: FinetuneConfig
+    run: RunFolder
+    data: TaskData
+    accelerator: Accelerator
+    watch: Watcher
+    encoder: TextEncoder
+    options: ProblemOptions
+    seed: int
+
+    @property
+    def problem(self) -> Problem:
+        """The kind of problem the task is."""
+        return PROBLEMS[self.data.spec.problem]
+
+
+def planned(config: FinetuneConfig) -> FinetuneConfig:
+    """The config as far as it can be resolved without reading an example."""
+    spec = find_spec(config.task)
+    return resolve(config, TaskData(spec, [], {}, ()))
+
+
+def resolve(config: FinetuneConfig, data: TaskData) -> FinetuneConfig:
+    """The config with the task's own values where it says none, so that what is written down is what runs."""
+    defaults, optim, train = data.spec.defaults, config.optim, config.train
+    values = option_values(config.task, data.spec)
+    length = values["max_seq_length"]
+    stride = values["doc_stride"] or min(defaults.doc_stride or length // 2, length // 2)
+    chosen = {"problem": data.spec.problem, "max_seq_length": length, "doc_stride": stride}
+    learning_rate = optim.learning_rate or defaults.learning_rate
+    epochs = train.epochs or (None if train.max_steps else defaults.epochs)
+    batch = train.global_batch_size or defaults.global_batch_size
+    return config.model_copy(
+        update={
+            "task": config.task.model_copy(update=chosen),
+            "optim": optim.model_copy(update={"learning_rate": learning_rate}),
+            "train": train.model_copy(update={"epochs": epochs, "global_batch_size": batch}),
+        }
+    )
+
+
+def finished_results(run: RunFolder, config: FinetuneConfig, data: TaskData) -> dict[str, Any] | None:
+    """The results of a run of this config that came to its end, None where there is none.
+
+    Raises:
+        CheckpointError: it was trained on other examples.
+    """
+    if not run.is_finetuning() or not run.results_file.is_file() or not run.export.is_dir():
+        return None
+    results: dict[str, Any] = json.loads(run.results_file.read_text(encoding="utf-8"))
+    # A folder of another config is refused when it is claimed.
+    if differing_keys(run.read_config(FinetuneConfig), config):
+        return None
+    if results.get("data_hash") != data.content_hash():
+        raise CheckpointError(_other_examples(run))
+    return results
+
+
+def refuse_uneven(config: FinetuneConfig, accelerator: Accelerator) -> None:
+    """Raises ConfigError where the batch does not divide over the processes."""
+    if (config.train.global_batch_size or 0) % accelerator.num_processes:
+        raise ConfigError(
+            f"train.global_batch_size {config.train.global_batch_size} is not a multiple of the "
+            f"{accelerator.num_processes} processes: make it one"
+        )
+
+
+def claim_run(config: FinetuneConfig, run: RunFolder, data: TaskData) -> None:
+    """Makes the folder this run's, with the tokenizer it uses and a mark of the examples it began with.
+
+    Raises:
+        ConfigError: the folder is another run's, or something else.
+        CheckpointError: the run in it began with other examples.
+    """
+    run.claim(config)
+    if not list_checkpoints(run.checkpoints):
+        load_tokenizer(bert_folder(config.model.init_from)).pretrained.save_pretrained(run.tokenizer)
+        attempt = read_pinned(run)["attempt"] if run.pinned_file.is_file() else 0
+        begin_anew(run, data, attempt=attempt)
+    elif read_pinned(run)["data_hash"] != data.content_hash():
+        raise CheckpointError(_other_examples(run))
+
+
+def begin_anew(run: RunFolder, data: TaskData, *, attempt: int) -> None:
+    """Empties the run for its first attempt, or for another one."""
+    for path in (run.checkpoints, run.export):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (run.metrics_file, run.results_file, run.predictions_file):
+        path.unlink(missing_ok=True)
+    write_aside(run.pinned_file, json.dumps({"data_hash": data.content_hash(), "attempt": attempt}) + "\n")
+
+
+def read_pinned(run: RunFolder) -> dict[str, Any]:
+    """What the run is bound to: its examples, the number of its attempt, the architecture.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    try:
+        pinned = json.loads(run.pinned_file.read_text(encoding="utf-8"))
+        return {name: pinned.get(name) for name in ("data_hash", "attempt", "architecture")}
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{run.pinned_file} is missing or damaged, so {run.path} cannot be opened") from error
+
+
+def set_up(config: FinetuneConfig, run: RunFolder, data: TaskData, accelerator: Accelerator, watch: Watcher) -> Setting:
+    """Everything a run needs before its folder is touched; the examples are checked on the way.
+
+    Raises:
+        ConfigError: there is no such model, or it is too short.
+        TaskError: training on these examples would be wrong.
+    """
+    has_begun = bool(list_checkpoints(run.checkpoints))
+    if not has_begun:
+        longest = open_bert_config(config.model.init_from).max_position_embeddings
+        if (config.task.max_seq_length or 0) > longest:
+            raise ConfigError(
+                f"task.max_seq_length {config.task.max_seq_length} exceeds the {longest} positions of "
+                f"--from {config.model.init_from}: lower the first"
+            )
+    encoder = TextEncoder(load_tokenizer(run.tokenizer if has_begun else bert_folder(config.model.init_from)))
+    watch.begin("checking the examples")
+    options = ProblemOptions(labels=data.labels, **option_values(config.task, data.spec))
+    options = checked(data, config.task, encoder, options)
+    attempt = read_pinned(run)["attempt"] if has_begun else 0
+    seed = config.train.seed + SEED_STEP * attempt
+    return Setting(config, run, data, accelerator, watch, encoder, options, seed)
+
+
+def begin_or_resume(setting: Setting) -> tuple[nn.Module, TrainState]:
+    """The model with what of it is trained, and the state to go on from: the last good checkpoint's, or the first."""
+    config, run = setting.config, setting.run
+    checkpoint = latest_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        plain = load_with_head(config.model, setting.problem, setting.data.labels, seed=setting.seed)
+        if setting.accelerator.is_main_process:
+            pinned = {**read_pinned(run), "architecture": plain.config.to_dict()}
+            write_aside(run.pinned_file, json.dumps(pinned, indent=2) + "\n")
+    else:
+        # Whatever the run was begun from is needed no more.
+        plain = setting.problem.model_class(BertKitConfig(**read_pinned(run)["architecture"]))
+    model = _trainable(setting, plain)
+    state = _build_state(setting, model, num_layers=plain.config.num_hidden_layers)
+    if checkpoint is not None:
+        scaler = setting.accelerator.scaler
+        restore(checkpoint, state, model=model, position=lambda saved: Position(**saved), scaler=scaler)
+        logger.info("continuing %s from step %s", run.path, f"{state.step:,}")
+    return model, state
+
+
+def _trainable(setting: Setting, plain: PreTrainedModel) -> nn.Module:
+    config = setting.config
+    if config.train.gradient_checkpointing:
+        plain.activation_checkpointing_enable()
+    if config.model.lora is not None:
+        return add_lora(plain, config.model.lora, seed=setting.seed)
+    freeze(plain, config.model.freeze)
+    return plain
+
+
+def _build_state(setting: Setting, model: nn.Module, *, num_layers: int) -> TrainState:
+    optim, accelerator = setting.config.optim, setting.accelerator
+    optimizer = build_optimizer(
+        model.to(accelerator.device),
+        learning_rate=optim.learning_rate or 0.0,
+        weight_decay=optim.weight_decay,
+        beta1=optim.beta1,
+        beta2=optim.beta2,
+        epsilon=optim.epsilon,
+        scale_of=layer_scale(num_layers, optim.layer_decay),
+    )
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    return TrainState(wrapped.train(), optimizer, seed=setting.seed)
+
+
+def _other_examples(run: RunFolder) -> str:
+    return f"the examples are not those {run.path} was begun with: put them back, or choose another --output-dir"

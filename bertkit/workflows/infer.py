@@ -1,0 +1,69 @@
+"""From examples to predictions: featurized and decoded chunk by chunk, so that memory does not grow with the input."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from accelerate.utils import send_to_device
+from torch import nn
+
+from bertkit.data.features import Array, Features, batches_by_length, collate_features
+from bertkit.data.texts import TextEncoder
+from bertkit.tasks.problem import Prediction, Problem, ProblemOptions
+from bertkit.tasks.spec import Example
+
+EXAMPLES_A_CHUNK = 1024
+# Tokens of a batch, padding counted: some 40 MB of activations at the width of BERT base.
+TOKENS_A_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model with a head, and all that turns an example into its prediction."""
+
+    problem: Problem
+    model: nn.Module
+    encoder: TextEncoder
+    options: ProblemOptions
+    device: torch.device
+
+    def predict(self, examples: Iterable[Example]) -> Iterator[Prediction]:
+        """The prediction of every example, in order."""
+        for chunk in chunked(examples, EXAMPLES_A_CHUNK):
+            yield from self.predict_chunk(chunk, self.featurize(chunk))
+
+    def featurize(self, examples: Sequence[Example]) -> Features:
+        """The inputs of the encoder, without targets."""
+        return self.problem.featurize(examples, self.encoder, self.options, False)
+
+    def predict_chunk(self, examples: Sequence[Example], features: Features) -> list[Prediction]:
+        """The predictions of examples that are featurized already."""
+        was_training = self.model.training
+        self.model.eval()
+        outputs = self._outputs(features)
+        self.model.train(was_training)
+        return self.problem.decode(examples, features, outputs, self.options)
+
+    @torch.inference_mode()
+    def _outputs(self, features: Features) -> Array:
+        """What the model says of every feature, or of every token: in the order of `features`."""
+        outputs: Array | None = None
+        for groups in batches_by_length(features, max_tokens=TOKENS_A_BATCH):
+            batch = send_to_device(collate_features(features, groups), self.device, non_blocking=True)
+            rows = self.problem.outputs(self.model, batch).cpu().numpy()
+            chosen = features.features_of(groups)
+            places = features.tokens_of(chosen) if self.problem.level == "token" else chosen
+            if outputs is None:
+                total = len(features.input_ids) if self.problem.level == "token" else len(features)
+                outputs = np.empty((total, rows.shape[1]), rows.dtype)
+            outputs[places] = rows
+        return np.empty((0, 1), np.float32) if outputs is None else outputs
+
+
+def chunked(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
+    """Examples in lists of `size`, the last one shorter."""
+    source = iter(examples)
+    while chunk := list(islice(source, size)):
+        yield chunk

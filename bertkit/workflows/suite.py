@@ -1,0 +1,179 @@
+"""Several fine-tuning runs as one: seeds, the paper's grid, all tasks of GLUE; what is finished is not run again."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from bertkit.config.finetune import FinetuneConfig
+from bertkit.errors import CheckpointError, ConfigError
+from bertkit.workflows.finetune import FinetuneSummary, finetune
+from bertkit.workflows.runs import write_aside
+from bertkit.workflows.watch import Unwatched, Watcher
+
+logger = logging.getLogger(__name__)
+
+# Devlin et al. 2019, appendix A.3: what to search for each task.
+PAPER_GRID: Mapping[str, Sequence[Any]] = {
+    "train.global_batch_size": (16, 32),
+    "optim.learning_rate": (5e-5, 3e-5, 2e-5),
+    "train.epochs": (2, 3, 4),
+}
+GRIDS = {"paper": PAPER_GRID}
+_GRID_WORDS = {"train.global_batch_size": "batch", "optim.learning_rate": "rate", "train.epochs": "epochs"}
+# The nine tasks whose figures GLUE averages; the paper left WNLI out (section 4.1).
+GLUE_TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+# Each task's figures, averaged first within the task (gluebenchmark.com).
+GLUE_FIGURES = {
+    "cola": ("matthews",),
+    "mrpc": ("f1", "accuracy"),
+    "qqp": ("f1", "accuracy"),
+    "stsb": ("pearson", "spearman"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a suite: its config and its folder."""
+
+    config: FinetuneConfig
+    path: Path
+
+
+@dataclass(frozen=True)
+class SuiteSummary:
+    """The results of every run by its folder, and what they come to; `stopped_by` names a signal."""
+
+    path: Path
+    runs: dict[str, dict[str, Any]]
+    figures: dict[str, Any]
+    stopped_by: str | None = None
+
+
+def seeds_of(config: FinetuneConfig, path: Path, num_seeds: int) -> list[Cell]:
+    """One cell a seed, counted up from the config's."""
+    first = config.train.seed
+    return [
+        Cell(with_values(config, {"train.seed": seed}), path / f"seed-{seed}")
+        for seed in range(first, first + num_seeds)
+    ]
+
+
+def grid_of(config: FinetuneConfig, path: Path, grid: str) -> list[Cell]:
+    """One cell for every combination of the grid's values.
+
+    Raises:
+        ConfigError: there is no such grid.
+    """
+    if grid not in GRIDS:
+        raise ConfigError(f"there is no grid '{grid}': give {' or '.join(GRIDS)}")
+    names, values = list(GRIDS[grid]), list(GRIDS[grid].values())
+    cells = []
+    for chosen in product(*values):
+        given = dict(zip(names, chosen, strict=True))
+        label = "-".join(f"{_GRID_WORDS[name]}{value:g}" for name, value in given.items())
+        cells.append(Cell(with_values(config, {**given, "train.max_steps": None}), path / label))
+    return cells
+
+
+def glue_suite(config: FinetuneConfig, path: Path, num_seeds: int, *, grid: str | None = None) -> list[Cell]:
+    """One cell for every GLUE task and seed, in `path`/TASK/seed-N.
+
+    Raises:
+        ConfigError: a grid was asked for too.
+    """
+    if grid is not None:
+        raise ConfigError("--grid searches one task at a time: bertkit finetune glue TASK --grid paper")
+    tasks = {name: with_values(config, {"task.name": f"glue/{name}"}) for name in GLUE_TASKS}
+    return [cell for name, task in tasks.items() for cell in seeds_of(task, path / name, num_seeds)]
+
+
+def with_values(config: FinetuneConfig, values: Mapping[str, Any]) -> FinetuneConfig:
+    """The config with some values, by dotted key, put in the place of its own."""
+    for dotted, value in values.items():
+        section, _, name = dotted.partition(".")
+        inner = getattr(config, section).model_copy(update={name: value})
+        config = config.model_copy(update={section: inner})
+    return config
+
+
+def run_cells(cells: Sequence[Cell], path: Path, *, watch: Watcher | None = None) -> SuiteSummary:
+    """Runs the cells in order, and writes what they come to as `path`/results.json after each.
+
+    Raises:
+        BertkitError: whatever the user can mend, in one sentence.
+    """
+    watch = watch or Unwatched()
+    runs: dict[str, dict[str, Any]] = {}
+    for number, cell in enumerate(cells):
+        watch.begin(f"run {number + 1} of {len(cells)}: {cell.path}")
+        summary: FinetuneSummary = finetune(cell.config, cell.path, watch=watch)
+        if summary.stopped_by is not None:
+            return SuiteSummary(path, runs, summarise(runs), summary.stopped_by)
+        runs[str(cell.path.relative_to(path))] = summary.results
+        path.mkdir(parents=True, exist_ok=True)
+        write_aside(path / "results.json", json.dumps({"runs": runs, "figures": summarise(runs)}, indent=2) + "\n")
+    return SuiteSummary(path, runs, summarise(runs))
+
+
+def read_suite(path: Path) -> SuiteSummary:
+    """What `run_cells` wrote.
+
+    Raises:
+        CheckpointError: the file is damaged, or not a suite's.
+    """
+    try:
+        written = json.loads((path / "results.json").read_text(encoding="utf-8"))
+        return SuiteSummary(path, written["runs"], summarise(written["runs"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path / 'results.json'} is not that of several runs, or is damaged") from error
+
+
+def summarise(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation over seeds of every task's figures, how many runs collapsed, and GLUE's average."""
+    by_task: dict[str, list[Mapping[str, Any]]] = {}
+    for results in runs.values():
+        by_task.setdefault(results["task"], []).append(results)
+    figures = {task: _over_seeds(rows) for task, rows in by_task.items()}
+    glue = {task.removeprefix("glue/"): rows for task, rows in by_task.items() if task.startswith("glue/")}
+    if len(glue) > 1:
+        averaged = {name: _glue_score(name, rows) for name, rows in glue.items()}
+        figures["glue average"] = {"value": mean(averaged.values()), "tasks": averaged}
+    return figures
+
+
+def best_cell(summary: SuiteSummary) -> tuple[str, float]:
+    """The run of the best headline figure, and that figure."""
+    scored = {name: headline_value(results) for name, results in summary.runs.items()}
+    best = max(scored, key=lambda name: scored[name])
+    return best, scored[best]
+
+
+def headline_value(results: Mapping[str, Any]) -> float:
+    """The figure that chose a run's checkpoint."""
+    for split, scores in results["scores"].items():
+        name = results["headline"].removeprefix(f"{split}_")
+        if name in scores and results["headline"] == f"{split}_{name}":
+            return float(scores[name])
+    raise ConfigError(f"results of {results['task']} have no figure {results['headline']}: run it again")
+
+
+def _over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    figures: dict[str, Any] = {"runs": len(rows), "collapsed": sum(bool(row["collapsed"]) for row in rows)}
+    for split, scores in rows[0]["scores"].items():
+        for name, value in scores.items():
+            if isinstance(value, int | float) and name != "num_examples":
+                values = [float(row["scores"][split][name]) for row in rows]
+                deviation = stdev(values) if len(values) > 1 else None
+                figures[f"{split}_{name}"] = {"mean": mean(values), "deviation": deviation, "values": values}
+    return figures
+
+
+def _glue_score(task: str, rows: Sequence[Mapping[str, Any]]) -> float:
+    """A task's figure in GLUE's average, mean over seeds: several figures and splits are averaged first."""
+    names = GLUE_FIGURES.get(task, ("accuracy",))
+    return float(mean(mean(scores[name] for scores in row["scores"].values() for name in names) for row in rows))
