@@ -9,6 +9,7 @@ from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, print_json, 
 from bertkit.cli.options import AsJson, Settings
 
 if TYPE_CHECKING:
+    from bertkit.workflows.demo import DemoSummary
     from bertkit.workflows.fill_mask import FilledMask
 
 
@@ -20,7 +21,7 @@ def demo(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Pre-train a small BERT on the docstrings of the installed packages: the whole story in a few minutes, offline.
+    """Pre-train a small BERT on the docstrings of the installed packages and fine-tune it: the whole story, offline.
 
     Example: bertkit demo --max-minutes 2
     """
@@ -36,10 +37,12 @@ def demo(
             summary = run_demo(config, output_dir, watch=watch)
         if as_json:
             filled = {each.sentence: dict(each.words) for each in summary.filled}
-            print_json({**summary_as_dict(summary.pretraining), "fill_mask": filled})
+            task = summary.finetuning.results if summary.finetuning else None
+            print_json({**summary_as_dict(summary.pretraining), "fill_mask": filled, "task": task})
         else:
             print_summary(summary.pretraining)
             _print_filled(summary.filled)
+            _print_task(summary)
         exit_if_stopped(summary.pretraining)
 
 
@@ -47,3 +50,18 @@ def _print_filled(filled: "tuple[FilledMask, ...]") -> None:
     if filled:
         rows = [(each.sentence, ", ".join(f"{word} {score:.0%}" for word, score in each.words)) for each in filled]
         print_table("fill-mask, by plain transformers", rows)
+
+
+def _print_task(summary: "DemoSummary") -> None:
+    if summary.finetuning is None or summary.task is None or not summary.finetuning.results:
+        return
+    results = summary.finetuning.results
+    scores = results["scores"]["eval"]
+    guessed = f"always the same answer: {summary.task.majority:.1%}"
+    rows = [
+        ("packages", ", ".join(summary.task.packages)),
+        ("accuracy", f"{scores['accuracy']:.1%}  ({guessed})"),
+        ("trained on", f"{results['num_train_examples']:,} sentences, scored on {scores['num_examples']:,}"),
+        ("run folder", str(summary.finetuning.run_dir)),
+    ]
+    print_table("Fine-tuned: which package does a sentence come from?", rows)

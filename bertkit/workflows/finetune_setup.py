@@ -25,7 +25,7 @@ from bertkit.train.state import TrainState
 from bertkit.workflows.check import checked
 from bertkit.workflows.heads import add_lora, bert_folder, freeze, layer_scale, load_with_head, open_bert_config
 from bertkit.workflows.runs import RunFolder, write_aside
-from bertkit.workflows.task_data import TaskData, find_spec, option_values
+from bertkit.workflows.task_data import TaskData, find_spec, option_values, vars_of
 from bertkit.workflows.watch import Watcher
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,8 @@ def resolve(config: FinetuneConfig, data: TaskData) -> FinetuneConfig:
     length = values["max_seq_length"]
     stride = values["doc_stride"] or min(defaults.doc_stride or length // 2, length // 2)
     chosen = {"problem": data.spec.problem, "max_seq_length": length, "doc_stride": stride}
+    if data.columns.texts:
+        chosen |= vars_of(data.columns)
     learning_rate = optim.learning_rate or defaults.learning_rate
     epochs = train.epochs or (None if train.max_steps else defaults.epochs)
     batch = train.global_batch_size or defaults.global_batch_size

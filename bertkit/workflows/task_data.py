@@ -13,7 +13,14 @@ from bertkit.config.finetune import FinetuneConfig, TaskConfig
 from bertkit.errors import TaskError
 from bertkit.tasks.conll import detect_scheme
 from bertkit.tasks.layouts import has_split, read_split
-from bertkit.tasks.own_files import Columns, detect_problem, label_names, read_examples, split_examples
+from bertkit.tasks.own_files import (
+    Columns,
+    detect_problem,
+    label_names,
+    read_examples,
+    resolve_columns,
+    split_examples,
+)
 from bertkit.tasks.registry import find_task
 from bertkit.tasks.spec import Example, FinetuneDefaults, ProblemName, Splits, TaskSpec
 
@@ -32,17 +39,24 @@ _DEFAULTS = {
     "span_qa": FinetuneDefaults(max_seq_length=384, doc_stride=128),
     "tagging": FinetuneDefaults(learning_rate=5e-5, max_seq_length=128),
 }
-_WORDS = {"span_qa": "questions", "tagging": "sentences"}
+# Problems whose own files are always tables.
+_TABLES = ("classification", "regression", "multi_label", "multiple_choice")
+
+NO_COLUMNS = Columns()
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """The examples of a task: those to train on, those to score by split, and the labels in the model's order."""
+    """The examples of a task: those to train on, those to score by split, and the labels in the model's order.
+
+    columns: where own files hold them, for prediction to repeat.
+    """
 
     spec: TaskSpec
     train: list[Example]
     evaluate: dict[str, list[Example]]
     labels: tuple[str, ...]
+    columns: Columns = NO_COLUMNS
 
     def content_hash(self) -> str:
         """A fingerprint of what is trained on: texts and labels, in order."""
@@ -95,8 +109,12 @@ def read_own(path: str, task: TaskConfig, spec: TaskSpec) -> list[Example]:
     Raises:
         TaskError: it cannot be used; names the row.
     """
-    columns = Columns(texts=task.texts, label=task.label, choices=task.choices)
-    return read_examples(path, spec.problem, columns)
+    return read_examples(path, spec.problem, columns_of(task))
+
+
+def columns_of(task: TaskConfig) -> Columns:
+    """The columns that `task` names."""
+    return Columns(texts=task.texts, label=task.label, choices=task.choices)
 
 
 def with_fitting_metrics(spec: TaskSpec, examples: Sequence[Example]) -> TaskSpec:
@@ -128,11 +146,16 @@ def _named(task: TaskConfig, name: str) -> TaskData:
 
 
 def _own(task: TaskConfig, *, seed: int) -> TaskData:
-    if task.train is None:
+    path = task.train
+    if path is None:
         raise TaskError("no file to train on was named: --train FILE")
-    problem: ProblemName = task.problem if task.problem != "auto" else _guess_problem(task)
+    columns = columns_of(task)
+    if task.problem in ("auto", *_TABLES):
+        columns = resolve_columns(path, "classification" if task.problem == "auto" else task.problem, columns)
+        task = task.model_copy(update=vars_of(columns))
+    problem: ProblemName = detect_problem(path, columns) if task.problem == "auto" else task.problem
     spec = own_spec(task, problem)
-    train = read_own(task.train, task, spec)
+    train = read_own(path, task, spec)
     evaluate = {_split_name(path, task.evaluate): read_own(path, task, spec) for path in task.evaluate}
     spec = with_fitting_metrics(spec, train)
     if not evaluate:
@@ -140,12 +163,12 @@ def _own(task: TaskConfig, *, seed: int) -> TaskData:
         train, held_out = split_examples(train, problem, share=task.eval_share, seed=0)
         evaluate = {"heldout": held_out}
     spec = replace(spec, splits=Splits(evaluate=tuple(evaluate)))
-    return TaskData(spec, train, evaluate, label_names(train, problem))
+    return TaskData(spec, train, evaluate, label_names(train, problem), columns)
 
 
-def _guess_problem(task: TaskConfig) -> ProblemName:
-    columns = Columns(texts=task.texts, label=task.label, choices=task.choices)
-    return detect_problem(str(task.train), columns)
+def vars_of(columns: Columns) -> dict[str, Any]:
+    """The settings under 'task' that name `columns`."""
+    return {"texts": columns.texts, "label": columns.label, "choices": columns.choices}
 
 
 def _split_name(path: str, paths: Sequence[str]) -> str:
@@ -160,11 +183,6 @@ def _subset(examples: list[Example], size: int | None, *, seed: int) -> list[Exa
         return examples
     chosen = np.sort(np.random.default_rng(seed).permutation(len(examples))[:size])
     return [examples[number] for number in chosen]
-
-
-def num_examples_in_words(spec: TaskSpec, number: int) -> str:
-    """A number of examples as a person says it: 512 questions."""
-    return f"{number:,} {_WORDS.get(spec.problem, 'examples')}"
 
 
 def option_values(task: TaskConfig, spec: TaskSpec) -> dict[str, Any]:

@@ -79,7 +79,9 @@ def test_gold_labels_fed_back_as_predictions_score_perfectly(problem, bert, tmp_
     predictions = []
     for row in rows:
         best = as_prediction(row.label)
-        details = {"best_span": best or "x", "null_score_difference": 0.0 if best else 1.0} if problem == "span_qa" else {}
+        details = (
+            {"best_span": best or "x", "null_score_difference": 0.0 if best else 1.0} if problem == "span_qa" else {}
+        )
         predictions.append(Prediction(row.key, best, details=details))
     scores = score_split(data.spec, judge(rows, predictions), null_threshold=0.5)
     assert scores[headline(data.spec)] == pytest.approx(100.0 if problem == "span_qa" else 1.0)
@@ -312,7 +314,9 @@ def test_lower_layers_learn_more_slowly_by_the_decay():
 def test_adapters_train_little_and_leave_a_plain_bert(bert, tmp_path):
     pytest.importorskip("peft")
     train = write_examples(tmp_path, "classification")
-    config = toy_config(train, bert, "classification", model__lora={"rank": 2}, optim__learning_rate=2e-2, train__epochs=8)
+    config = toy_config(
+        train, bert, "classification", model__lora={"rank": 2}, optim__learning_rate=2e-2, train__epochs=8
+    )
     summary = finetune(config, tmp_path / "run")
     before, after = load_file(bert / "model.safetensors"), load_file(tmp_path / "run/export/model.safetensors")
     assert not any("lora" in name for name in after)
