@@ -77,6 +77,8 @@ def _resolve(
     from bertkit.workflows.runs import RUNS, RunFolder
 
     given = RunFolder(Path(corpus))
+    if given.is_finetuning():
+        raise ConfigError(f"{corpus} is a run of fine-tuning: continue it with its bertkit finetune command")
     if given.is_run():
         if recipe or init_from or max_minutes or output_dir:
             raise ConfigError(f"{corpus} is a run, which goes on as it began: leave out all options but --set")

@@ -16,9 +16,10 @@ Name = Annotated[str, typer.Argument(help="Name of a shipped recipe.")]
 def list_all(as_json: AsJson = False) -> None:
     """List the shipped recipes."""
     with errors_as_one_line():
-        from bertkit.config.load import list_recipes
+        from bertkit.config.load import list_finetuning_recipes, list_recipes
 
         rows = [(path.stem, _headline(path)) for path in list_recipes()]
+        rows += [(f"finetune/{path.stem}", _headline(path)) for path in list_finetuning_recipes()]
         if as_json:
             print_json(dict(rows))
         else:
@@ -57,16 +58,21 @@ def copy(
 
 
 @app.command("schema")
-def schema(as_json: AsJson = False) -> None:
+def schema(
+    finetune: Annotated[bool, typer.Option("--finetune", help="The settings of fine-tuning instead.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Print every setting with its type, its default and what it does; --json gives a JSON schema."""
     with errors_as_one_line():
+        from bertkit.config.finetune import FinetuneConfig
         from bertkit.config.load import describe_schema
         from bertkit.config.schema import PretrainConfig
 
+        config = FinetuneConfig if finetune else PretrainConfig
         if as_json:
-            print_json(PretrainConfig.model_json_schema())
+            print_json(config.model_json_schema())
         else:
-            print_table("Settings", describe_schema(PretrainConfig), header=("key", "default", "what it does"))
+            print_table("Settings", describe_schema(config), header=("key", "default", "what it does"))
 
 
 def _headline(path: Path) -> str:

@@ -33,11 +33,13 @@ def list_finetuning_recipes() -> list[Path]:
 
 
 def find_recipe(name: str, *, finetuning: bool = False) -> Path:
-    """The file of a shipped recipe's name, or of a path to a YAML file.
+    """The file of a shipped recipe's name, or of a path to a YAML file; fine-tuning's are finetune/NAME elsewhere.
 
     Raises:
         ConfigError: there is no such recipe; names the nearest.
     """
+    finetuning = finetuning or name.startswith("finetune/")
+    name = name.removeprefix("finetune/")
     shipped = {path.stem: path for path in (list_finetuning_recipes() if finetuning else list_recipes())}
     if name in shipped:
         return shipped[name]

@@ -72,7 +72,7 @@ def evaluate_on(
     watch.begin(f"predicting {sum(map(len, splits.values())):,} examples")
     judged = {split: judge(rows, model.predictor.predict(rows), keep=spec.columns) for split, rows in splits.items()}
     run = RunFolder(Path(source))
-    name = Path(data).name.split(".")[0] if Path(data).exists() else data.replace("/", "-")
+    name = Path(data).name.split(".")[0] if Path(data).is_file() else data.replace("/", "-")
     kept = run.path / "evaluations" / f"{name}.predictions.jsonl"
     if run.is_finetuning():
         kept.parent.mkdir(exist_ok=True)
@@ -87,7 +87,7 @@ def evaluate_on(
 def _read(
     model: Finetuned, data: str, data_dir: Path | None, task: TaskConfig | None
 ) -> tuple[TaskSpec, dict[str, list[Example]]]:
-    if Path(data).exists():
+    if Path(data).is_file():
         # A table of other data may have other columns than that which was trained on.
         asked = task or TaskConfig()
         own = model.config.task if model.config is not None else TaskConfig()

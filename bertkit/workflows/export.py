@@ -27,11 +27,25 @@ def export(run_path: Path | None = None, *, output_dir: Path | None = None) -> P
     if output_dir is not None and output_dir.exists() and (output_dir.is_file() or any(output_dir.iterdir())):
         raise CheckpointError(f"{output_dir} exists already: choose another --output-dir, or remove it")
     run = newest_run() if run_path is None else RunFolder(run_path)
+    if run.is_finetuning():
+        return _copy_finished(run, output_dir)
     config, store, model, _ = open_trained(run)
     # Positions that never saw a token are no use to whoever opens the export.
     trained_length = max(phase.max_seq_length for phase in config.train.phases)
     longest = trained_length if config.train.init_from is None else model.config.max_position_embeddings
     return export_model(model, store.tokenizer_path, output_dir or run.export, model_max_length=longest)
+
+
+def _copy_finished(run: RunFolder, output_dir: Path | None) -> Path:
+    """A fine-tuning run was exported when it ended; its best checkpoint is nowhere else."""
+    if not run.export.is_dir():
+        raise CheckpointError(f"{run.path} is not finished: run the same bertkit finetune command again")
+    if output_dir is not None:
+        try:
+            shutil.copytree(run.export, output_dir, dirs_exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"the export {output_dir} cannot be written: {error}") from error
+    return output_dir or run.export
 
 
 def export_model(model: PreTrainedModel, tokenizer_path: Path, output_dir: Path, *, model_max_length: int) -> Path:

@@ -31,7 +31,6 @@ from bertkit.train.state import TrainState
 from bertkit.train.tracking import MetricsLog, read_metrics
 from bertkit.workflows.export import export_model
 from bertkit.workflows.finetune_setup import (
-    SEED_STEP,
     Setting,
     begin_anew,
     begin_or_resume,
@@ -40,6 +39,7 @@ from bertkit.workflows.finetune_setup import (
     read_pinned,
     refuse_uneven,
     resolve,
+    seed_of,
     set_up,
 )
 from bertkit.workflows.heads import merged
@@ -87,7 +87,8 @@ def finetune(config: FinetuneConfig, output_dir: Path, *, watch: Watcher | None 
     is_new = not run.path.exists()
     on_main_first(accelerator, lambda: claim_run(config, run, data))
     try:
-        summary = _all_attempts(setting)
+        seed = seed_of(config, read_pinned(run)["attempt"])
+        summary = _all_attempts(replace(setting, seed=seed))
     except BertkitError:
         if is_new and accelerator.is_main_process:
             run.abandon()
@@ -104,7 +105,7 @@ def _all_attempts(setting: Setting) -> FinetuneSummary:
         attempt = summary.results["attempts"]
         logger.warning("the run collapsed (%s) and begins again with another seed", summary.results["collapsed"])
         on_main_first(setting.accelerator, partial(begin_anew, setting.run, setting.data, attempt=attempt))
-        summary = _attempt(replace(setting, seed=train.seed + SEED_STEP * attempt))
+        summary = _attempt(replace(setting, seed=seed_of(setting.config, attempt)))
     return summary
 
 
@@ -154,6 +155,8 @@ def _train(
     if every.trackers:
         accelerator.init_trackers("trackers")
     log = MetricsLog(run.metrics_file, accelerator=accelerator, from_step=state.step)
+    # The main process has just dropped the rows behind the checkpoint.
+    accelerator.wait_for_everyone()
     selection.add_rows(_metrics(run))
     encoded = {
         split: [(c, _predictor(setting, state.model).featurize(c)) for c in chunked(rows, EXAMPLES_AT_ONCE)]
@@ -215,8 +218,11 @@ def _steps(
             max_grad_norm=config.optim.max_grad_norm,
         ):
             state.elapsed_s = time.monotonic() - started_s
+            reported_s = time.monotonic()
             epoch = f"epoch {state.step * batch / features.num_groups:.1f}"
             yield report, TrainingStatus(state.step, state.step / max_steps, state.elapsed_s, epoch)
+            # Evaluating and saving are no part of the time that training takes.
+            started_s += time.monotonic() - reported_s
             if state.step >= max_steps or selection.is_over:
                 break
     finally:

@@ -94,7 +94,9 @@ def finished_results(run: RunFolder, config: FinetuneConfig, data: TaskData) -> 
         return None
     if results.get("data_hash") != data.content_hash():
         raise CheckpointError(_other_examples(run))
-    return results
+    # A run that collapsed may have been killed before it began again.
+    begins_again = results.get("collapsed") and results["attempts"] <= config.train.retry_collapsed
+    return None if begins_again else results
 
 
 def refuse_uneven(config: FinetuneConfig, accelerator: Accelerator) -> None:
@@ -163,9 +165,12 @@ def set_up(config: FinetuneConfig, run: RunFolder, data: TaskData, accelerator: 
     watch.begin("checking the examples")
     options = ProblemOptions(labels=data.labels, **option_values(config.task, data.spec))
     options = checked(data, config.task, encoder, options)
-    attempt = read_pinned(run)["attempt"] if has_begun else 0
-    seed = config.train.seed + SEED_STEP * attempt
-    return Setting(config, run, data, accelerator, watch, encoder, options, seed)
+    return Setting(config, run, data, accelerator, watch, encoder, options, config.train.seed)
+
+
+def seed_of(config: FinetuneConfig, attempt: int) -> int:
+    """The seed of an attempt, the first being number 0."""
+    return config.train.seed + SEED_STEP * attempt
 
 
 def begin_or_resume(setting: Setting) -> tuple[nn.Module, TrainState]:

@@ -1,5 +1,6 @@
 """From examples to predictions: featurized and decoded chunk by chunk, so that memory does not grow with the input."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +14,8 @@ from bertkit.data.features import Array, Features, batches_by_length, collate_fe
 from bertkit.data.texts import TextEncoder
 from bertkit.tasks.problem import Prediction, Problem, ProblemOptions
 from bertkit.tasks.spec import Example
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES_A_CHUNK = 1024
 # Tokens of a batch, padding counted: some 40 MB of activations at the width of BERT base.
@@ -30,9 +33,15 @@ class Predictor:
     device: torch.device
 
     def predict(self, examples: Iterable[Example]) -> Iterator[Prediction]:
-        """The prediction of every example, in order."""
+        """The prediction of every example, in order; how many were too long is logged at the end."""
+        num_cut = total = 0
         for chunk in chunked(examples, EXAMPLES_A_CHUNK):
-            yield from self.predict_chunk(chunk, self.featurize(chunk))
+            features = self.featurize(chunk)
+            num_cut, total = num_cut + features.num_cut, total + len(chunk)
+            yield from self.predict_chunk(chunk, features)
+        if num_cut:
+            share, length = num_cut / total, self.options.max_seq_length
+            logger.info("%.1f%% of the inputs are longer than %d tokens and were cut there", 100 * share, length)
 
     def featurize(self, examples: Sequence[Example]) -> Features:
         """The inputs of the encoder, without targets."""

@@ -12,7 +12,7 @@ from typing import Any
 from bertkit.config.finetune import FinetuneConfig
 from bertkit.errors import CheckpointError, ConfigError
 from bertkit.workflows.finetune import FinetuneSummary, finetune
-from bertkit.workflows.runs import write_aside
+from bertkit.workflows.runs import RunFolder, write_aside
 from bertkit.workflows.watch import Unwatched, Watcher
 
 logger = logging.getLogger(__name__)
@@ -108,6 +108,8 @@ def run_cells(cells: Sequence[Cell], path: Path, *, watch: Watcher | None = None
         BertkitError: whatever the user can mend, in one sentence.
     """
     watch = watch or Unwatched()
+    if RunFolder(path).is_run():
+        raise ConfigError(f"{path} holds a single run: choose another --output-dir for several")
     runs: dict[str, dict[str, Any]] = {}
     for number, cell in enumerate(cells):
         watch.begin(f"run {number + 1} of {len(cells)}: {cell.path}")

@@ -3,11 +3,13 @@
 import pytest
 import yaml
 
+from bertkit.config.finetune import FinetuneConfig
 from bertkit.config.load import (
     describe_schema,
     differing_keys,
     dump_config,
     find_recipe,
+    list_finetuning_recipes,
     list_recipes,
     load_config,
     validate_config,
@@ -35,6 +37,15 @@ def test_every_recipe_loads_and_its_header_says_what_it_promises(recipe):
     for word in ("Command:", "Hardware:", "Expected:", "Measured:"):
         assert any(word in line for line in header), f"{recipe.name} has no {word}"
     assert f"--recipe {recipe.stem}" in "".join(header) or recipe.stem == "demo"
+
+
+@pytest.mark.parametrize("recipe", list_finetuning_recipes(), ids=lambda path: path.stem)
+def test_every_recipe_of_fine_tuning_loads_too(recipe):
+    load_config(FinetuneConfig, recipe)
+    header = [line for line in recipe.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    for word in ("Command:", "Hardware:", "Expected:", "Measured:"):
+        assert any(word in line for line in header), f"{recipe.name} has no {word}"
+    assert find_recipe(f"finetune/{recipe.stem}") == find_recipe(recipe.stem, finetuning=True) == recipe
 
 
 def test_the_shipped_recipes_are_these():

@@ -208,7 +208,7 @@ def test_examples_that_changed_under_a_run_are_refused(bert, tmp_path):
 
 
 def test_the_best_evaluation_is_kept_not_the_last(finished):
-    config, run_dir, summary = finished
+    _, run_dir, summary = finished
     rows = [row for row in read_metrics(run_dir / "metrics.jsonl") if "heldout_accuracy" in row]
     best = max(rows, key=lambda row: (row["heldout_accuracy"], -row["step"]))
     assert summary.results["best_step"] == best["step"]
