@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,22 +18,40 @@ SETTINGS = ("train.epochs=null", "train.max_steps=2", "model.hidden_size=32", "d
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    """A folder as the README's reader has it: a corpus, a run and a BERT folder."""
+    """A folder as the README's reader has it: a corpus, a BERT folder, labelled files, and a run of each."""
     write_corpus(tmp_path / "corpus")
     monkeypatch.chdir(tmp_path)
     made = CliRunner().invoke(
         app, ["pretrain", "corpus", "--recipe=tiny", *(f"--set={s}" for s in SETTINGS), "--output-dir=runs/base"]
     )
     assert made.exit_code == 0, made.output
-    (tmp_path / "runs/base/export").rename(tmp_path / "bert-folder")
+    shutil.copytree("runs/base/export", "bert-folder")
+    write_labelled_files(tmp_path)
+    reviews = ["classify", "--train=reviews.csv", "--text=review", "--label=stars", "--output-dir=runs/reviews"]
+    for task in (reviews, ["glue", "rte", "--data-dir=glue_data", "--output-dir=runs/rte"]):
+        made = CliRunner().invoke(app, ["finetune", *task, "--from=bert-folder", "--set=train.max_steps=2"])
+        assert made.exit_code == 0, made.output
     return tmp_path
 
 
+def write_labelled_files(folder):
+    rows = [f"the {word} sees the dog number {number},{number % 2}" for number in range(20) for word in ("cat", "owl")]
+    (folder / "reviews.csv").write_text("\n".join(["review,stars", *rows]) + "\n")
+    (folder / "new.csv").write_text("review\nthe fox likes the hen\n")
+    (folder / "train.conll").write_text("The O\ncat B-ANIMAL\n\n" * 20)
+    rte = folder / "glue_data/RTE"
+    rte.mkdir(parents=True)
+    pairs = [f"{n}\tThe cat {n}.\tThe dog.\t{'not_' * (n % 2)}entailment" for n in range(20)]
+    for split in ("train", "dev"):
+        (rte / f"{split}.tsv").write_text("\n".join(["index\tsentence1\tsentence2\tlabel", *pairs]) + "\n")
+    (rte / "test.tsv").write_text("index\tsentence1\tsentence2\n0\tThe cat.\tThe dog.\n")
+
+
 def test_every_command_of_the_readme_is_accepted(desk):
-    assert len(COMMANDS) >= 8
+    assert len(COMMANDS) >= 16
     for command in COMMANDS:
         arguments = shlex.split(command)
-        if arguments[0] == "pretrain":
+        if arguments[0] in ("pretrain", "finetune"):
             arguments += ["--dry-run"]
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, f"bertkit {command}: {result.output}"
