@@ -184,7 +184,7 @@ def _sentence(tokens: list[_Token], number: int, path: Path) -> Example:
     tags = tuple(token.tag for token in tokens if token.tag is not None)
     return Example(
         key=str(number),
-        place=f"{path}:{tokens[0].place}",
+        place=f"{path.name}:{tokens[0].place}",
         texts=tuple(token.word for token in tokens),
         label=tags or None,
     )

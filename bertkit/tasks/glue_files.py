@@ -49,7 +49,7 @@ def read_glue(path: Path, spec: TaskSpec, files: GlueFiles, *, split: str) -> li
             continue
         cells = line.split("\t")
         if len(cells) == len(columns.names):
-            place = f"{path}:{line_number}"
+            place = f"{path.parent.name}/{path.name}:{line_number}"
             examples.append(_example(cells, columns, spec, place=place, number=row_number, keep=split != "train"))
         else:
             broken.append(line_number)

@@ -89,7 +89,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
-        place = f"{path}:{number}"
+        place = f"{path.name}:{number}"
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -103,7 +103,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     header: list[str] = []
     while True:
-        place = f"{path}:{reader.line_num + 1}"
+        place = f"{path.name}:{reader.line_num + 1}"
         try:
             cells = next(reader)
         except StopIteration:
