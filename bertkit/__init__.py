@@ -18,14 +18,20 @@ _HOMES = {
     "BertKitModel": "bertkit.model",
     "BertkitError": "bertkit.errors",
     "DataCollatorForPretraining": "bertkit.data.collate",
+    "FinetuneConfig": "bertkit.config.finetune",
     "PairRule": "bertkit.data.instances",
     "PretrainConfig": "bertkit.config.schema",
     "PretrainingDataset": "bertkit.data.loader",
+    "TaskSpec": "bertkit.tasks.spec",
     "TokenStore": "bertkit.data.store",
     "evaluate": "bertkit.workflows.evaluate",
     "export": "bertkit.workflows.export",
+    "find_task": "bertkit.tasks.registry",
+    "finetune": "bertkit.workflows.finetune",
+    "predict": "bertkit.workflows.predict",
     "prepare": "bertkit.workflows.prepare",
     "pretrain": "bertkit.workflows.pretrain",
+    "register_task": "bertkit.tasks.registry",
 }
 
 __all__ = sorted(_HOMES)

@@ -1,4 +1,4 @@
-"""Every task by its name; a new one is one value, given to `register`."""
+"""Every task by its name; a new one is one value, given to `register_task`."""
 
 import difflib
 from typing import Final
@@ -21,7 +21,7 @@ def find_task(name: str) -> TaskSpec:
     raise TaskError(f"no task is called '{name}'{nearest}; the tasks are {', '.join(_TASKS)}")
 
 
-def register(spec: TaskSpec) -> TaskSpec:
+def register_task(spec: TaskSpec) -> TaskSpec:
     """Make a task known by its name; raises TaskError where the name is another task's or the value is no task."""
     known = _TASKS.get(spec.name)
     if known is not None and known != spec:
@@ -43,4 +43,4 @@ def list_tasks() -> tuple[TaskSpec, ...]:
 
 
 for _spec in (*glue.TASKS, *squad.TASKS, *tagging_sets.TASKS, *swag.TASKS, *hans.TASKS):
-    register(_spec)
+    register_task(_spec)

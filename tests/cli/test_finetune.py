@@ -70,6 +70,31 @@ def test_evaluate_scores_a_run_again_and_other_data_too(finished, data):
     assert (folder / "evaluations" / "train.predictions.jsonl").is_file()
 
 
+def test_mnli_is_scored_on_both_its_splits_and_its_model_on_hans(bert, tmp_path):
+    (tmp_path / "MNLI").mkdir()
+    header = "\t".join(["index", *"abcdefg", "sentence1", "sentence2", "label1", "gold_label"])
+    labels = ("entailment", "neutral", "contradiction")
+    rows = ["\t".join([str(n), *"abcdefg", f"the cat {n}", "sat on", "x", labels[n % 3]]) for n in range(24)]
+    for name in ("train", "dev_matched", "dev_mismatched"):
+        (tmp_path / f"MNLI/{name}.tsv").write_text("\n".join([header, *rows]) + "\n")
+    folder = tmp_path / "runs/mnli"
+    command = ["finetune", "glue", "mnli", "--data-dir", tmp_path, "--from", bert, *QUICK, "--output-dir", folder]
+    shown = run(*command).stdout
+    assert "validation_matched: accuracy" in shown
+    assert "validation_mismatched: accuracy" in shown
+    (tmp_path / "heuristics_evaluation_set.txt").write_text(
+        "gold_label\ta\tb\tc\td\tsentence1\tsentence2\tpairID\theuristic\tsubcase\ttemplate\n"
+        "entailment\t\t\t\t\tthe cat sat\tthe cat\tex0\tsubsequence\tx\ty\n"
+        "non-entailment\t\t\t\t\tthe mat sat\tthe cat\tex1\tlexical_overlap\tx\ty\n"
+    )
+    result = run("evaluate", folder, "--data", "hans", "--data-dir", tmp_path, "--json")
+    assert result.exit_code == 0, result.output
+    (scores,) = json.loads(result.stdout)["scores"].values()
+    assert set(scores["by_heuristic"]) == {"subsequence", "lexical_overlap"}
+    refused = run("finetune", "hans")
+    assert refused.exit_code == 2
+
+
 def test_seeds_give_mean_and_deviation_and_finished_ones_are_not_run_again(bert, data, tmp_path):
     command = ["finetune", "classify", "--train", data, "--from", bert, *QUICK, "--seeds", 2]
     command += ["--output-dir", tmp_path / "suite"]

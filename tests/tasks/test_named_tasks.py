@@ -13,7 +13,7 @@ from named_fixtures import FIXTURES, read, tsv, write
 from bertkit.errors import TaskError
 from bertkit.tasks import registry
 from bertkit.tasks.layouts import has_split, read_split
-from bertkit.tasks.registry import find_task, list_tasks, register
+from bertkit.tasks.registry import find_task, list_tasks, register_task
 from bertkit.tasks.spec import GlueFiles, HubSource, Splits, TaskSpec
 
 NAMES = [spec.name for spec in list_tasks()]
@@ -116,23 +116,23 @@ def test_a_new_task_is_one_value(spare_registry, tmp_path):
         labels=("entailment", "neutral", "contradiction"),
         files=GlueFiles("SNLI", texts=("sentence1", "sentence2"), label="gold_label"),
     )
-    register(spec)
+    register_task(spec)
     write(tmp_path, "SNLI/dev.tsv", tsv("gold_label|sentence1|sentence2", "neutral|A.|B.", "-|A.|C."))
     assert find_task("snli") is spec
     assert [example.label for example in read("snli", "validation", tmp_path)] == ["neutral"]
 
 
 def test_a_taken_name_is_refused_and_the_same_value_is_not(spare_registry):
-    register(find_task("glue/rte"))
+    register_task(find_task("glue/rte"))
     with pytest.raises(TaskError, match="'glue/rte' is another task's already"):
-        register(replace(find_task("glue/rte"), metrics=("f1",)))
+        register_task(replace(find_task("glue/rte"), metrics=("f1",)))
 
 
 def test_a_task_without_source_and_files_is_refused(spare_registry):
     with pytest.raises(TaskError, match="neither a source on the Hub nor files"):
-        register(TaskSpec(name="new", problem="regression", texts=("a",)))
+        register_task(TaskSpec(name="new", problem="regression", texts=("a",)))
     with pytest.raises(TaskError, match="positive label 'yes'"):
-        register(replace(find_task("glue/rte"), name="new", positive="yes"))
+        register_task(replace(find_task("glue/rte"), name="new", positive="yes"))
 
 
 @pytest.mark.parametrize(("wrong", "nearest"), [("mnli", "glue/mnli"), ("glue/sst-2", "glue/sst2"), ("SQuAD", "squad")])

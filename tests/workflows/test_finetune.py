@@ -245,7 +245,7 @@ def test_one_value_makes_a_new_task_for_every_command(bert, tmp_path, monkeypatc
     from bertkit.tasks.spec import GlueFiles, TaskSpec
 
     monkeypatch.setattr(registry, "_TASKS", dict(registry._TASKS))
-    registry.register(
+    registry.register_task(
         TaskSpec(
             name="glue/cats", problem="classification", texts=("sentence",), labels=("none", "cat"),
             files=GlueFiles("Cats", texts=("sentence",), label="label"), metrics=("matthews", "accuracy"),
