@@ -15,6 +15,7 @@ from typing import Final
 from bertkit.data.docstrings import english_sentences, read_docstrings
 from bertkit.data.folders import full_disk_named, make_folder
 from bertkit.data.pool import ordered_map, usable_cores
+from bertkit.whole import written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -78,15 +79,13 @@ def write_demo_corpus(folder: Path, *, num_workers: int | None = None) -> DemoCo
 
 
 def _write_rows(path: Path, *, num_workers: int) -> "_Tally":
-    aside = path.with_name(f"{path.name}.tmp")
     tally = _Tally()
-    with aside.open("w", encoding="utf-8") as file:
+    with written_whole(path) as aside, aside.open("w", encoding="utf-8") as file:
         for rows in ordered_map(_read_batch, _in_batches(_modules()), num_workers=num_workers):
             for module, sentences in rows:
                 if text := tally.new_text(module, sentences):
                     row = {"text": text, "module": module.name, "package": module.package}
                     file.write(json.dumps(row) + "\n")
-    aside.replace(path)
     return tally
 
 

@@ -11,6 +11,7 @@ from typing import Final
 import xxhash
 
 from bertkit.data.folders import full_disk_named, make_folder
+from bertkit.whole import written_whole
 
 # The best known packages first; those with too few sentences on this machine are left out.
 CLASSES: Final = ("numpy", "scipy", "sklearn", "pandas", "torch", "transformers", "sympy", "networkx", "python")
@@ -79,8 +80,5 @@ def _hash(text: str) -> int:
 
 
 def _write(path: Path, rows: list[tuple[str, str]]) -> None:
-    aside = path.with_name(f".{path.name}.partial")
-    with aside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerows([("sentence", "package"), *rows])
-    aside.replace(path)
+    with written_whole(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("sentence", "package"), *rows])

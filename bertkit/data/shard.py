@@ -1,6 +1,5 @@
 """One file of a token store: an Arrow IPC file of one record batch, a row a document, read through a memory map."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from bertkit.data.encode import (
 )
 from bertkit.data.manifest import ShardInfo
 from bertkit.errors import CorpusError
+from bertkit.whole import written_whole
 
 DIGEST_KEY: Final = b"bertkit.work"
 EMPTY_SENTENCES_KEY: Final = b"bertkit.empty_sentences"
@@ -150,15 +150,8 @@ def make_shard(work: ShardWork, folder: Path, options: EncodingOptions) -> Shard
 def write_shard(path: Path, documents: EncodedDocuments, *, digest: str) -> None:
     """Write a shard aside, sync and rename it, so that a file of that name is always whole."""
     buffer = _serialize(documents, digest=digest)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with aside.open("wb") as file:
-            file.write(buffer)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with written_whole(path) as aside, aside.open("wb") as file:
+        file.write(buffer)
 
 
 def shard_digest(path: Path) -> str | None:

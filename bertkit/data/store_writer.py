@@ -22,6 +22,7 @@ from bertkit.data.store import (
     TokenStore,
 )
 from bertkit.errors import CorpusError
+from bertkit.whole import aside_of, written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def finish_store(folder: Path, manifest: Manifest, *, unigram_counts: IntArray) 
 
 def _holds_other_files(folder: Path) -> bool:
     """Whether there is more than what a prepare leaves that was killed while it made its mark."""
-    return any(path != _aside(folder / PREPARING_FILE) for path in folder.iterdir())
+    return any(path != aside_of(folder / PREPARING_FILE) for path in folder.iterdir())
 
 
 def _begun_fingerprint(folder: Path) -> str | None:
@@ -96,16 +97,8 @@ def _delete_begun(folder: Path) -> None:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Write aside, sync, rename: the file is there in full or not at all."""
-    aside = _aside(path)
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        _sync(file)
-    aside.replace(path)
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.tmp")
+    with written_whole(path) as aside:
+        aside.write_text(text, encoding="utf-8")
 
 
 def _sync(file: Any) -> None:

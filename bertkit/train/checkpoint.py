@@ -6,7 +6,6 @@ the run and the size and hash of the other two.
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from bertkit.errors import DISK_FULL, CheckpointError
 from bertkit.train.optim import optimizer_tensors, restore_optimizer
 from bertkit.train.state import TrainState
+from bertkit.whole import written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -64,28 +64,21 @@ def save_checkpoint(
         CheckpointError: the disk is full or the folder cannot be written; nothing half-written stays.
     """
     path = folder / f"step-{state.step:07d}"
-    aside = folder / f".{path.name}.partial"
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        save_file(model_tensors(model), aside / MODEL_FILE)
-        save_file(_detached(optimizer_tensors(model, state.optimizer)), aside / OPTIMIZER_FILE)
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            **{name: getattr(state, name) for name in COUNTERS},
-            "position": state.position.to_dict() if state.position is not None else None,
-            "scaler": scaler.state_dict() if scaler is not None else None,
-            "files": {name: _fingerprint(aside / name) for name in (MODEL_FILE, OPTIMIZER_FILE)},
-        }
-        sealed = manifest | {"seal": _seal(manifest)}
-        (aside / MANIFEST_FILE).write_text(json.dumps(sealed, indent=2) + "\n", encoding="utf-8")
-        for name in (MODEL_FILE, OPTIMIZER_FILE, MANIFEST_FILE, ""):
-            _sync(aside / name)
-        shutil.rmtree(path, ignore_errors=True)
-        aside.rename(path)
-        _sync(folder)
+        with written_whole(path) as aside:
+            aside.mkdir(parents=True)
+            save_file(model_tensors(model), aside / MODEL_FILE)
+            save_file(_detached(optimizer_tensors(model, state.optimizer)), aside / OPTIMIZER_FILE)
+            manifest = {
+                "format_version": FORMAT_VERSION,
+                **{name: getattr(state, name) for name in COUNTERS},
+                "position": state.position.to_dict() if state.position is not None else None,
+                "scaler": scaler.state_dict() if scaler is not None else None,
+                "files": {name: _fingerprint(aside / name) for name in (MODEL_FILE, OPTIMIZER_FILE)},
+            }
+            sealed = manifest | {"seal": _seal(manifest)}
+            (aside / MANIFEST_FILE).write_text(json.dumps(sealed, indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(aside, ignore_errors=True)
         raise CheckpointError(_why_not_written(error, path)) from error
     _remove_all_but(path, folder, keep=keep, best_step=best_step)
     return path
@@ -216,16 +209,6 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 def _seal(manifest: dict[str, Any]) -> str:
     """A hash of the manifest itself: its counters decide where the data goes on."""
     return xxhash.xxh3_128_hexdigest(json.dumps(manifest, sort_keys=True).encode())
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _why_not_written(error: Exception, path: Path) -> str:

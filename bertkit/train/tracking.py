@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from bertkit.errors import CheckpointError
 from bertkit.train.loop import StepReport
 from bertkit.train.state import TrainState
+from bertkit.whole import written_whole
 
 
 class MetricsLog:
@@ -104,6 +105,5 @@ def _drop_rows_behind(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = [row for row in read_metrics(path) if row["step"] <= step]
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    aside.replace(path)
+    with written_whole(path) as aside:
+        aside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")

@@ -1,7 +1,6 @@
 """The whole story on text that every Python installation has: corpus, vocabulary, BERT, scores, a filled mask."""
 
 import logging
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from bertkit.config.schema import PretrainConfig
 from bertkit.data.demo_corpus import FILE_NAME, write_demo_corpus
 from bertkit.data.demo_task import DemoTask, write_demo_task
 from bertkit.errors import ConfigError
+from bertkit.whole import written_whole
 from bertkit.workflows.fill_mask import FilledMask, fill_mask
 from bertkit.workflows.finetune import FinetuneSummary, finetune
 from bertkit.workflows.pretrain import PretrainSummary, pretrain
@@ -43,11 +43,9 @@ def demo(config: PretrainConfig, output_dir: Path, *, watch: Watcher | None = No
     corpus_dir = output_dir / "corpus"
     if not corpus_dir.is_dir():
         watch.begin("collecting docstrings")
-        aside = output_dir / ".corpus.partial"
         try:
-            shutil.rmtree(aside, ignore_errors=True)
-            write_demo_corpus(aside)
-            aside.rename(corpus_dir)
+            with written_whole(corpus_dir) as aside:
+                write_demo_corpus(aside)
         except OSError as error:
             raise ConfigError(
                 f"{output_dir} cannot be written: {error.strerror}; choose another --output-dir"

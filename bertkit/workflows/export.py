@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from bertkit.errors import CheckpointError
 from bertkit.model.convert import to_stock
+from bertkit.whole import written_whole
 from bertkit.workflows.pinned import open_trained
 from bertkit.workflows.runs import RunFolder, newest_run
 
@@ -55,27 +56,22 @@ def export_model(model: PreTrainedModel, tokenizer_path: Path, output_dir: Path,
         CheckpointError: the folder cannot be written, or stock transformers opens it and gets other logits.
     """
     model = model.eval()
-    aside = output_dir.with_name(f".{output_dir.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
     try:
-        stock = to_stock(model)
-        stock.save_pretrained(aside)
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_path)
-        tokenizer.model_max_length = model_max_length
-        tokenizer.save_pretrained(aside)
-        opened = getattr(transformers, type(stock).__name__).from_pretrained(aside)
-        difference = largest_difference(model, opened)
-        if difference > TOLERANCE:
-            raise CheckpointError(
-                f"the export was refused: its logits differ from the checkpoint's by {difference:.2g}, "
-                "which is a bug in bertkit; please report it"
-            )
-        shutil.rmtree(output_dir, ignore_errors=True)
-        aside.rename(output_dir)
+        with written_whole(output_dir) as aside:
+            stock = to_stock(model)
+            stock.save_pretrained(aside)
+            tokenizer = AutoTokenizer.from_pretrained(tokenizer_path)
+            tokenizer.model_max_length = model_max_length
+            tokenizer.save_pretrained(aside)
+            opened = getattr(transformers, type(stock).__name__).from_pretrained(aside)
+            difference = largest_difference(model, opened)
+            if difference > TOLERANCE:
+                raise CheckpointError(
+                    f"the export was refused: its logits differ from the checkpoint's by {difference:.2g}, "
+                    "which is a bug in bertkit; please report it"
+                )
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"the export {output_dir} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return output_dir
 
 

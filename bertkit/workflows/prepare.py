@@ -6,7 +6,6 @@ moment: finished shards are recognised by the hash of the work they hold, and ke
 
 import json
 import logging
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +29,7 @@ from bertkit.data.store_writer import begin_store, complete_store, finish_store
 from bertkit.data.survey import Survey, survey_corpus, training_texts
 from bertkit.data.tokenizer import LoadedTokenizer, WordPieceOptions, load_tokenizer, save_tokenizer, train_wordpiece
 from bertkit.errors import CorpusError
+from bertkit.whole import written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -163,16 +163,14 @@ def _save_tokenizer(
 ) -> LoadedTokenizer:
     """Put the given or a newly trained tokenizer into the store, unless an interrupted prepare has done so."""
     if not folder.is_dir():
-        aside = folder.with_name(f"{folder.name}.tmp")
-        shutil.rmtree(aside, ignore_errors=True)
-        if given:
-            given.pretrained.save_pretrained(aside)
-        else:
-            texts = training_texts(source, survey, max_bytes=config.tokenizer.max_training_mb * 1_000_000)
-            heard = _heard(texts, lambda chars: progress("training the vocabulary", chars, survey.chars))
-            options = _wordpiece_options(config)
-            save_tokenizer(train_wordpiece(heard, options, characters=survey.characters), aside, options)
-        aside.replace(folder)
+        with written_whole(folder) as aside:
+            if given:
+                given.pretrained.save_pretrained(aside)
+            else:
+                texts = training_texts(source, survey, max_bytes=config.tokenizer.max_training_mb * 1_000_000)
+                heard = _heard(texts, lambda chars: progress("training the vocabulary", chars, survey.chars))
+                options = _wordpiece_options(config)
+                save_tokenizer(train_wordpiece(heard, options, characters=survey.characters), aside, options)
     return load_tokenizer(folder)
 
 

@@ -17,6 +17,7 @@ import bertkit
 from bertkit.config.load import Config, differing_keys, dump_config, read_yaml, validate_config
 from bertkit.errors import CheckpointError, ConfigError
 from bertkit.train.checkpoint import list_checkpoints
+from bertkit.whole import written_whole
 
 RUNS = Path("runs")
 _REPORTED_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "pyarrow")
@@ -82,6 +83,19 @@ class RunFolder:
             raise CheckpointError(f"{self.path} is not a run folder: it has no config.yaml and environment.json")
         return validate_config(schema, read_yaml(self.config_file), source=str(self.config_file))
 
+    def read_results(self) -> dict[str, Any]:
+        """The results of a run that came to its end.
+
+        Raises:
+            CheckpointError: the file is missing or damaged.
+        """
+        try:
+            return dict(json.loads(self.results_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise CheckpointError(
+                f"{self.results_file} is missing or damaged: remove it and run the same command again"
+            ) from error
+
     def claim(self, config: BaseModel) -> bool:
         """Makes the folder `config`'s, or checks that it is already; returns whether the folder is new.
 
@@ -137,12 +151,10 @@ def write_aside(path: Path, text: str) -> None:
     Raises:
         CheckpointError: it cannot be written, most often because the disk is full.
     """
-    aside = path.with_name(f".{path.name}.partial")
     try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
+        with written_whole(path) as aside:
+            aside.write_text(text, encoding="utf-8")
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise CheckpointError(f"{path} cannot be written: {error.strerror}; mend that and run it again") from error
 
 

@@ -97,7 +97,7 @@ def test_what_an_interrupted_preparation_of_other_settings_left_goes(corpus_dir,
 
 def test_a_preparation_killed_while_it_made_its_mark_does_not_block_the_folder(corpus_dir, tmp_path):
     (tmp_path / "store").mkdir()
-    (tmp_path / "store" / "preparing.json.tmp").write_text('{"finger')
+    (tmp_path / "store" / ".preparing.json.partial").write_text('{"finger')
     assert prepare(str(corpus_dir), tmp_path / "store", settings()).documents == 27
 
 
@@ -181,12 +181,12 @@ def test_a_vocabulary_that_does_not_fit_is_refused(store, tmp_path):
 
 
 def test_a_full_disk_is_one_sentence_and_the_work_continues_after(corpus_dir, tmp_path, monkeypatch):
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(path):
+        if "shards" in path.parts:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("bertkit.data.shard.os.fsync", full)
-        patched.setattr("bertkit.data.store_writer._sync", lambda file: None)
+        patched.setattr("bertkit.whole._sync", full)
         with pytest.raises(CorpusError, match=r"the disk that holds .* is full .* run it again, it continues"):
             prepare(str(corpus_dir), tmp_path / "store", settings())
     assert not list((tmp_path / "store" / "shards").iterdir())

@@ -1,0 +1,35 @@
+"""What has a name is whole."""
+
+import pytest
+
+from bertkit.whole import aside_of, written_whole
+
+
+def test_a_file_or_folder_has_its_name_only_once_it_is_whole(tmp_path):
+    with written_whole(tmp_path / "file") as aside:
+        aside.write_text("new")
+        assert not (tmp_path / "file").exists()
+    assert (tmp_path / "file").read_text() == "new"
+    for content in ("first", "second"):
+        with written_whole(tmp_path / "folder") as aside:
+            aside.mkdir()
+            (aside / "inside").write_text(content)
+        assert (tmp_path / "folder/inside").read_text() == content
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_an_error_leaves_what_was_there_and_nothing_beside_it(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(RuntimeError), written_whole(tmp_path / "file") as aside:
+        aside.write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "file").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_process_left_behind_is_no_hindrance(tmp_path):
+    aside_of(tmp_path / "folder").mkdir()
+    (aside_of(tmp_path / "folder") / "half").write_text("x")
+    with written_whole(tmp_path / "folder") as aside:
+        aside.mkdir()
+    assert not list((tmp_path / "folder").iterdir())
