@@ -92,7 +92,7 @@ class ConsoleWatcher:
         if self._bar:
             self._bar.show_training(status, figures)
         elif figures:
-            self.note(f"step {status.step:,} ({status.progress:.0%}, phase {status.phase}): {figures}, {_left(status)}")
+            self.note(f"step {status.step:,} ({status.progress:.0%}, {status.phase}): {figures}, {_left(status)}")
 
     def _is_time(self) -> bool:
         now = time.monotonic()

@@ -74,14 +74,14 @@ def _score_again(folder: Any, as_json: bool) -> None:
 
 
 def _show_suite(folder: Path, as_json: bool) -> None:
-    from bertkit.cli.scores import print_suite
+    from bertkit.cli.scores import print_grid, print_suite
     from bertkit.workflows.suite import read_suite
 
     summary = read_suite(folder)
     if as_json:
         print_json({"run_dir": str(folder), "runs": summary.runs, "figures": summary.figures})
     else:
-        print_suite(summary)
+        (print_grid if summary.is_grid else print_suite)(summary)
 
 
 def _evaluate_pretraining(folder: Path, as_json: bool) -> None:

@@ -9,9 +9,7 @@ from bertkit.cli.console import duration, print_table
 if TYPE_CHECKING:
     from bertkit.workflows.suite import SuiteSummary
 
-# Figures that are counts or already percent are printed as they are.
-_PLAIN = ("total", "num_examples", "HasAns_total", "NoAns_total", "mse", "pearson", "spearman")
-_PERCENT_ALREADY = ("exact", "f1", "HasAns", "NoAns", "best_exact", "best_f1")
+_PLAIN = ("mse", "pearson", "spearman")
 
 
 def print_run(folder: Path, results: Mapping[str, Any]) -> None:
@@ -25,7 +23,7 @@ def print_run(folder: Path, results: Mapping[str, Any]) -> None:
         ("model for transformers", str(folder / "export")),
     ]
     if results["collapsed"]:
-        rows.append(("collapsed", f"{results['collapsed']}: try --stable, or --retry-collapsed 3"))
+        rows.append(("collapsed", f"{results['collapsed']}: try --recipe stable, or --set train.retry_collapsed=3"))
     print_table(f"Fine-tuned on {results['task']}", rows)
 
 
@@ -37,6 +35,7 @@ def print_scores(title: str, results: Mapping[str, Any]) -> None:
 def print_suite(summary: "SuiteSummary") -> None:
     """Mean and standard deviation over seeds, a row a figure."""
     rows = []
+    problems = {results["task"]: results["problem"] for results in summary.runs.values()}
     for task, figures in summary.figures.items():
         if task == "glue average":
             rows.append((task, f"over {len(figures['tasks'])} tasks", f"{100 * figures['value']:.1f}", "", ""))
@@ -44,8 +43,8 @@ def print_suite(summary: "SuiteSummary") -> None:
         for name, figure in figures.items():
             if isinstance(figure, dict):
                 seeds = f"{figures['runs']}" + (f", {figures['collapsed']} collapsed" if figures["collapsed"] else "")
-                deviation = "" if figure["deviation"] is None else _shown(name, figure["deviation"], task)
-                rows.append((task, name, _shown(name, figure["mean"], task), deviation, seeds))
+                deviation = "" if figure["deviation"] is None else _shown(name, figure["deviation"], problems[task])
+                rows.append((task, name, _shown(name, figure["mean"], problems[task]), deviation, seeds))
     print_table(str(summary.path), rows, header=("task", "figure", "mean", "deviation", "seeds"))
 
 
@@ -55,7 +54,7 @@ def print_grid(summary: "SuiteSummary") -> None:
 
     best, _ = best_cell(summary)
     rows = [
-        (name, _shown(r["headline"], headline_value(r), r["task"]), "best" if name == best else "")
+        (name, _shown(r["headline"], headline_value(r), r["problem"]), "best" if name == best else "")
         for name, r in summary.runs.items()
     ]
     headline = next(iter(summary.runs.values()))["headline"]
@@ -64,20 +63,20 @@ def print_grid(summary: "SuiteSummary") -> None:
 
 def _figures(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [
-        (split, name, _shown(name, value, results.get("problem", "")))
+        (split, name, _shown(name, value, results["problem"]))
         for split, scores in results["scores"].items()
         for name, value in scores.items()
         if isinstance(value, int | float)
     ]
 
 
-def _shown(name: str, value: float, task: str) -> str:
+def _shown(name: str, value: float, problem: str) -> str:
     """A figure as papers print it: shares in percent, SQuAD's as they come, counts and correlations as they are."""
     plain = name.split("_")[-1]
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if plain in _PLAIN or "thresh" in name:
         return f"{value:.4f}"
-    if "squad" in task or task == "span_qa":
+    if problem == "span_qa":
         return f"{value:.2f}"
     return f"{100 * value:.2f} %"

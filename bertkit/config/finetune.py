@@ -129,6 +129,8 @@ class FinetuneTrainConfig(Section):
     retry_collapsed: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Times a collapsed run (one class for everything, a flat loss) begins again, other seed.",
+        # A finished run that collapsed may be asked for another attempt; any other stays as it is.
+        json_schema_extra=EXECUTION,
     )
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -92,12 +93,13 @@ def _places_of_names(examples: Iterable[Example]) -> dict[str, list[str]]:
 def _too_alike(places: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
     alike: dict[str, list[str]] = defaultdict(list)
     for name in places:
-        alike[" ".join(name.lower().split())].append(name)
+        alike[" ".join(unicodedata.normalize("NFKC", name).lower().split())].append(name)
     groups = [names for names in alike.values() if len(names) > 1]
     if groups:
+        shown = "; ".join(" and ".join(map(repr, names)) for names in groups[:3])
         yield found(
             "warning",
-            f"labels differ in capitals or spaces alone: {'; '.join(' and '.join(map(repr, g)) for g in groups[:3])}",
+            f"labels differ in capitals, spaces or the way letters are encoded alone: {shown}",
             [places[name][0] for names in groups for name in names],
             remedy="write them the same if they mean the same",
         )
@@ -161,6 +163,8 @@ def _shares(
         f"{len(counts):,} labels, from {rare!r} ({counts[rare]:,} rows, {100 * counts[rare] / num_rows:.1f} %) "
         f"to {common!r} ({counts[common]:,} rows, {100 * counts[common] / num_rows:.1f} %)"
     )
+    if counts[common] == counts[rare]:
+        sentence = f"{len(counts):,} labels, {counts[rare]:,} rows each"
     unbalanced = counts[common] >= UNBALANCED * counts[rare]
     if problem != "classification":
         return found("note", sentence)

@@ -14,7 +14,7 @@ from bertkit.tasks.spec import Example, TaskSpec
 from bertkit.workflows.finetuned import Finetuned, open_finetuned
 from bertkit.workflows.runs import RunFolder, write_aside
 from bertkit.workflows.scoring import judge, read_predictions, score_splits, write_predictions
-from bertkit.workflows.task_data import read_own
+from bertkit.workflows.task_data import read_own, with_fitting_metrics
 from bertkit.workflows.watch import Unwatched, Watcher
 
 logger = logging.getLogger(__name__)
@@ -28,9 +28,8 @@ def score_again(run: RunFolder) -> dict[str, Any]:
     """
     spec, options = described(run)
     judged = read_predictions(run.predictions_file, spec)
-    results: dict[str, Any] = json.loads(run.results_file.read_text(encoding="utf-8"))
     scores = score_splits(spec, judged, null_threshold=options.get("null_threshold"))
-    return {**results, "scores": scores}
+    return {**run.read_results(), "scores": scores}
 
 
 def described(run: RunFolder) -> tuple[TaskSpec, dict[str, Any]]:
@@ -41,7 +40,7 @@ def described(run: RunFolder) -> tuple[TaskSpec, dict[str, Any]]:
     """
     if not run.results_file.is_file():
         raise ConfigError(f"{run.path} is not finished: run the same bertkit finetune command again")
-    options = json.loads(run.results_file.read_text(encoding="utf-8"))["options"]
+    options = run.read_results()["options"]
     named = {spec.name: spec for spec in list_tasks()}
     if options["task"] in named:
         return named[options["task"]], options
@@ -68,9 +67,10 @@ def evaluate_on(
     watch = watch or Unwatched()
     model = open_finetuned(source)
     spec, splits = _read(model, data, data_dir, task)
-    _match_labels(model, splits, data)
+    _match_labels(model, spec, splits, data)
     watch.begin(f"predicting {sum(map(len, splits.values())):,} examples")
     judged = {split: judge(rows, model.predictor.predict(rows), keep=spec.columns) for split, rows in splits.items()}
+    model.predictor.say_what_was_cut()
     run = RunFolder(Path(source))
     name = Path(data).name.split(".")[0] if Path(data).is_file() else data.replace("/", "-")
     kept = run.path / "evaluations" / f"{name}.predictions.jsonl"
@@ -93,7 +93,8 @@ def _read(
         own = model.config.task if model.config is not None else TaskConfig()
         columns = asked if asked.texts or asked.label else own
         spec = replace(model.spec, splits=replace(model.spec.splits, evaluate=("data",)))
-        return spec, {"data": _labelled(read_own(data, columns, spec), data)}
+        examples = _labelled(read_own(data, columns, spec), data)
+        return with_fitting_metrics(spec, examples) if spec.problem == "span_qa" else spec, {"data": examples}
     names = [spec.name for spec in list_tasks()]
     if data not in names and Path(data).suffix:
         raise TaskError(f"{data} does not exist: give a labelled file, or one of {', '.join(names)}")
@@ -103,10 +104,12 @@ def _read(
     own_dir = model.config.task.data_dir if model.config is not None else None
     place = data_dir or (Path(own_dir) if own_dir else None)
     present = [split for split in spec.splits.evaluate if has_split(spec, split, place)]
-    if not present:
+    if not spec.splits.evaluate:
         raise TaskError(
-            f"{data} has no labelled split{f' under {place}' if place else ''}: see bertkit submit for test sets"
+            f"the labels of {data} are the leaderboard's secret: bertkit submit glue writes its predictions"
         )
+    # Where no file is there, reading the first one says which it should be.
+    present = present or [spec.splits.evaluate[0]]
     return spec, {split: read_split(spec, split, data_dir=place) for split in present}
 
 
@@ -121,7 +124,7 @@ def _labelled(examples: list[Example], data: str) -> list[Example]:
     return labelled
 
 
-def _match_labels(model: Finetuned, splits: dict[str, list[Example]], data: str) -> None:
+def _match_labels(model: Finetuned, spec: TaskSpec, splits: dict[str, list[Example]], data: str) -> None:
     """Labels are matched by name: those the model cannot give are told, and no label in common is an error."""
     if model.spec.problem not in ("classification", "multi_label", "tagging"):
         return
@@ -129,9 +132,10 @@ def _match_labels(model: Finetuned, splits: dict[str, list[Example]], data: str)
     for rows in splits.values():
         for example in rows:
             found.update(example.label if isinstance(example.label, tuple) else [str(example.label)])  # type: ignore[arg-type]
+    if spec.scored_with is not None:
+        # Its own labels are other names for those of the task it is scored with.
+        found = set(find_task(spec.scored_with).labels) if found.isdisjoint(model.labels) else found & set(model.labels)
     unknown = sorted(found - set(model.labels))
-    if data == "hans":
-        return
     if unknown and len(unknown) == len(found):
         raise TaskError(
             f"{data} has the labels {', '.join(unknown[:10])}, and the model gives {', '.join(model.labels[:10])}: "

@@ -79,6 +79,8 @@ def finetune(config: FinetuneConfig, output_dir: Path, *, watch: Watcher | None 
     data = load_task(config)
     config = resolve(config, data)
     if finished := finished_results(run, config, data):
+        # A kill in the last moment left them.
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
         logger.info("%s is finished already: its results are shown again", run.path)
         return FinetuneSummary(run.path, finished, step=finished["step"])
     accelerator = build_accelerator(config.train.precision, run_dir=run.path, trackers=config.every.trackers)
@@ -166,6 +168,8 @@ def _train(
     def evaluate() -> dict[str, float]:
         row = _evaluate(setting, _predictor(setting, state.model), encoded)
         selection.add(state.step, main_says(accelerator, row[selection.figure]))
+        best = ", the best so far" if selection.best_step == state.step else ""
+        logger.info("step %s: %s %.4f%s", f"{state.step:,}", selection.figure, row[selection.figure], best)
         return row
 
     try:
@@ -264,6 +268,8 @@ def _finish(setting: Setting, features: Features, state: TrainState, selection: 
     if options != setting.options:
         judged = _judge_all(setting, state.model, options)
     losses = [row["loss"] for row in _metrics(run) if "loss" in row]
+    weights = dict(zip(options.labels, options.class_weights, strict=True)) if options.class_weights else None
+    first = next(iter(judged.values()))
     if setting.accelerator.is_main_process:
         write_predictions(run.predictions_file, judged)
     results = {
@@ -274,13 +280,14 @@ def _finish(setting: Setting, features: Features, state: TrainState, selection: 
         "best_step": selection.best_step,
         "scores": score_splits(data.spec, judged, null_threshold=options.null_threshold),
         "headline": _figure(setting),
-        "collapsed": collapse_reason(data.spec.problem, next(iter(judged.values())), data.train, losses),
+        "collapsed": collapse_reason(data.spec.problem, first, data.train, losses, class_weights=weights),
         "attempts": read_pinned(run)["attempt"] + 1,
         "num_train_examples": len(data.train),
         "share_cut": features.num_cut / len(data.train),
         "elapsed_s": state.elapsed_s,
         "tokens_per_s": state.tokens / max(state.elapsed_s, 1e-9),
         "data_hash": data.content_hash(),
+        "evaluation_hash": data.evaluation_hash(),
         "options": describe_options(data, options),
     }
     if setting.accelerator.is_main_process:

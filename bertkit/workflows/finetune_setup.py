@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,15 +89,18 @@ def finished_results(run: RunFolder, config: FinetuneConfig, data: TaskData) -> 
     """
     if not run.is_finetuning() or not run.results_file.is_file() or not run.export.is_dir():
         return None
-    results: dict[str, Any] = json.loads(run.results_file.read_text(encoding="utf-8"))
+    results = run.read_results()
     # A folder of another config is refused when it is claimed.
     if differing_keys(run.read_config(FinetuneConfig), config):
         return None
-    if results.get("data_hash") != data.content_hash():
+    if not _same_examples(results, data):
         raise CheckpointError(_other_examples(run))
     # A run that collapsed may have been killed before it began again.
-    begins_again = results.get("collapsed") and results["attempts"] <= config.train.retry_collapsed
-    return None if begins_again else results
+    return None if _begins_again(results, config) else results
+
+
+def _begins_again(results: Mapping[str, Any], config: FinetuneConfig) -> bool:
+    return bool(results.get("collapsed")) and results["attempts"] <= config.train.retry_collapsed
 
 
 def refuse_uneven(config: FinetuneConfig, accelerator: Accelerator) -> None:
@@ -118,10 +122,16 @@ def claim_run(config: FinetuneConfig, run: RunFolder, data: TaskData) -> None:
     run.claim(config)
     if not list_checkpoints(run.checkpoints):
         load_tokenizer(bert_folder(config.model.init_from)).pretrained.save_pretrained(run.tokenizer)
-        attempt = read_pinned(run)["attempt"] if run.pinned_file.is_file() else 0
-        begin_anew(run, data, attempt=attempt)
-    elif read_pinned(run)["data_hash"] != data.content_hash():
+        begin_anew(run, data, attempt=_attempt_to_begin(run, config))
+    elif not _same_examples(read_pinned(run), data):
         raise CheckpointError(_other_examples(run))
+
+
+def _attempt_to_begin(run: RunFolder, config: FinetuneConfig) -> int:
+    """The attempt that had begun; behind one that ended in a collapse, the next."""
+    if run.results_file.is_file() and _begins_again(results := run.read_results(), config):
+        return int(results["attempts"])
+    return int(read_pinned(run)["attempt"]) if run.pinned_file.is_file() else 0
 
 
 def begin_anew(run: RunFolder, data: TaskData, *, attempt: int) -> None:
@@ -130,7 +140,8 @@ def begin_anew(run: RunFolder, data: TaskData, *, attempt: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
     for path in (run.metrics_file, run.results_file, run.predictions_file):
         path.unlink(missing_ok=True)
-    write_aside(run.pinned_file, json.dumps({"data_hash": data.content_hash(), "attempt": attempt}) + "\n")
+    hashes = {"data_hash": data.content_hash(), "evaluation_hash": data.evaluation_hash()}
+    write_aside(run.pinned_file, json.dumps({**hashes, "attempt": attempt}) + "\n")
 
 
 def read_pinned(run: RunFolder) -> dict[str, Any]:
@@ -141,7 +152,7 @@ def read_pinned(run: RunFolder) -> dict[str, Any]:
     """
     try:
         pinned = json.loads(run.pinned_file.read_text(encoding="utf-8"))
-        return {name: pinned.get(name) for name in ("data_hash", "attempt", "architecture")}
+        return {name: pinned.get(name) for name in ("data_hash", "evaluation_hash", "attempt", "architecture")}
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{run.pinned_file} is missing or damaged, so {run.path} cannot be opened") from error
 
@@ -217,6 +228,14 @@ def _build_state(setting: Setting, model: nn.Module, *, num_layers: int) -> Trai
     )
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     return TrainState(wrapped.train(), optimizer, seed=setting.seed)
+
+
+def _same_examples(kept: Mapping[str, Any], data: TaskData) -> bool:
+    """Whether what is trained on and what is scored are those of a run, by the hashes it kept."""
+    return kept.get("data_hash") == data.content_hash() and kept.get("evaluation_hash") in (
+        None,
+        data.evaluation_hash(),
+    )
 
 
 def _other_examples(run: RunFolder) -> str:

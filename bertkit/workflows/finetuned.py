@@ -58,7 +58,12 @@ def open_finetuned(source: str, *, precision: Literal["auto", "fp32", "bf16", "f
     own = run.read_config(FinetuneConfig) if run.is_finetuning() else None
     if own is not None and not run.export.is_dir():
         raise CheckpointError(f"{source} is not finished: run the same bertkit finetune command again")
-    model_config = open_bert_config(source)
+    if not run.is_run() and (run.path / "results.json").is_file():
+        raise ConfigError(f"{source} holds several runs: name one of the folders in it")
+    try:
+        model_config = open_bert_config(source)
+    except ConfigError as error:
+        raise ConfigError(str(error).removeprefix("--from ")) from error
     problem = _problem_of(source, model_config)
     options = _options(model_config, problem)
     folder = bert_folder(source)

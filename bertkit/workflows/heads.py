@@ -35,6 +35,8 @@ def bert_folder(source: str) -> str:
     run = RunFolder(Path(source))
     if not run.is_run():
         return source
+    if not run.export.is_dir() and run.is_finetuning():
+        raise ConfigError(f"{source} is not finished: run its own bertkit finetune command again")
     if not run.export.is_dir():
         raise ConfigError(f"{source} is a run without an export: make one with bertkit export {source}")
     return str(run.export)

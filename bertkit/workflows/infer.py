@@ -1,8 +1,9 @@
 """From examples to predictions: featurized and decoded chunk by chunk, so that memory does not grow with the input."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -24,23 +25,26 @@ TOKENS_A_BATCH = 4096
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model with a head, and all that turns an example into its prediction."""
+    """A model with a head, and all that turns an example into its prediction; `seen` counts the inputs."""
 
     problem: Problem
     model: nn.Module
     encoder: TextEncoder
     options: ProblemOptions
     device: torch.device
+    seen: Counter[str] = field(default_factory=Counter, compare=False)
 
     def predict(self, examples: Iterable[Example]) -> Iterator[Prediction]:
-        """The prediction of every example, in order; how many were too long is logged at the end."""
-        num_cut = total = 0
+        """The prediction of every example, in order."""
         for chunk in chunked(examples, EXAMPLES_A_CHUNK):
             features = self.featurize(chunk)
-            num_cut, total = num_cut + features.num_cut, total + len(chunk)
+            self.seen.update(inputs=len(chunk), cut=features.num_cut)
             yield from self.predict_chunk(chunk, features)
-        if num_cut:
-            share, length = num_cut / total, self.options.max_seq_length
+
+    def say_what_was_cut(self) -> None:
+        """Logs the share of the inputs predicted so far that lost tokens, if any did."""
+        if self.seen["cut"]:
+            share, length = self.seen["cut"] / self.seen["inputs"], self.options.max_seq_length
             logger.info("%.1f%% of the inputs are longer than %d tokens and were cut there", 100 * share, length)
 
     def featurize(self, examples: Sequence[Example]) -> Features:

@@ -213,7 +213,7 @@ def _steps(setting: _Setting, state: TrainState) -> Iterator[tuple[StepReport, T
         if state.step == 0:
             _warn_of_uneven_pairs(loader, config)
         batches = loader.steps(state.position or Position())
-        title = f"{phase + 1}/{len(config.train.phases)}, length {config.train.phases[phase].max_seq_length}"
+        title = f"phase {phase + 1}/{len(config.train.phases)}, length {config.train.phases[phase].max_seq_length}"
         reports = train_steps(
             state,
             batches,

@@ -20,6 +20,8 @@ from bertkit.train.checkpoint import list_checkpoints
 from bertkit.whole import written_whole
 
 RUNS = Path("runs")
+# What a run that was killed while it began may have left.
+_BEGUN = (".environment.json.partial", "environment.json", ".config.yaml.partial")
 _REPORTED_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "pyarrow")
 
 
@@ -108,6 +110,9 @@ class RunFolder:
         """
         is_new = not self.path.exists()
         if self.is_run():
+            if self.is_finetuning() != ("task" in type(config).model_fields):
+                kind = "fine-tuning" if self.is_finetuning() else "pre-training"
+                raise ConfigError(f"{self.path} holds a run of {kind}: choose another --output-dir")
             differing = differing_keys(self.read_config(type(config)), config)
             if not list_checkpoints(self.checkpoints) and not self.results_file.is_file():
                 is_prepared = (self.store / "manifest.json").is_file()
@@ -117,14 +122,16 @@ class RunFolder:
                     f"{self.path} holds another run, which differs in {', '.join(differing[:4])}: choose another "
                     f"--output-dir, or run with the settings of {self.config_file} to continue it"
                 )
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        elif self.path.exists() and (
+            not self.path.is_dir() or any(path.name not in _BEGUN for path in self.path.iterdir())
+        ):
             raise ConfigError(f"{self.path} exists and is not a run folder: choose another --output-dir")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"the run folder {self.path} cannot be made: {error.strerror}") from error
-        write_aside(self.config_file, dump_config(config))
         write_aside(self.path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+        write_aside(self.config_file, dump_config(config))
         return is_new
 
     def abandon(self) -> None:

@@ -95,7 +95,8 @@ def read_predictions(path: Path, spec: TaskSpec) -> dict[str, list[Judged]]:
     judged: dict[str, list[Judged]] = {}
     number = 0
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        # Not splitlines(): texts may hold other characters that Python takes for the end of a line.
+        for line in path.read_text(encoding="utf-8").removesuffix("\n").split("\n"):
             number += 1
             row = json.loads(line)
             known = {name: row.pop(name) for name in ("key", "prediction")}

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -46,11 +47,16 @@ class Selection:
 
 
 def collapse_reason(
-    problem: str, judged: Sequence[Judged], train: Sequence[Example], losses: Sequence[float]
+    problem: str,
+    judged: Sequence[Judged],
+    train: Sequence[Example],
+    losses: Sequence[float],
+    *,
+    class_weights: Mapping[str, float] | None = None,
 ) -> str | None:
     """Why a run is to be called collapsed, None where it is not (Mosbach et al. 2021; Zhang et al. 2021).
 
-    `losses` are the logged training losses, in order.
+    `losses` are the logged training losses, in order; `class_weights` what they were weighted by, None: all alike.
     """
     given = [each.prediction for each in judged]
     wanted = [each.label for each in judged]
@@ -62,17 +68,23 @@ def collapse_reason(
         nothing = _NO_ANSWER[problem]
         found = [v != nothing if problem != "tagging" else any(tag != nothing for tag in v) for v in given]
         to_find = [v not in (nothing, ()) if problem != "tagging" else any(t != nothing for t in v) for v in wanted]
-        return "nothing was found in any example" if any(to_find) and not any(found) else None
-    if problem == "classification" and len(given) > 1 and len(set(wanted)) > 1 and len(set(given)) == 1:
+        if any(to_find) and not any(found):
+            return "nothing was found in any example"
+    if problem == "tagging" and len(tags := set(chain(*given))) == 1 and len(set(chain(*wanted))) > 1:
+        return f"every word got the tag {tags.pop()!r}"
+    if problem in ("classification", "multi_label") and len(set(wanted)) > 1 and len(set(given)) == 1:
         return f"every example got the label {given[0]!r}"
-    if problem == "classification" and len(losses) >= 4:
+    if problem in ("classification", "multiple_choice") and len(losses) >= 4:
         last = float(np.mean(losses[-len(losses) // 4 :]))
-        if last >= _FLAT * _entropy(train):
-            return "the training loss never fell below what label frequencies alone give"
+        if last >= _FLAT * _loss_of_guessing(problem, train, class_weights):
+            return "the training loss never fell below what guessing gives"
     return None
 
 
-def _entropy(examples: Sequence[Example]) -> float:
-    counts = np.array(list(Counter(example.label for example in examples).values()))
-    shares = counts / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
+def _loss_of_guessing(problem: str, train: Sequence[Example], class_weights: Mapping[str, float] | None) -> float:
+    """The loss of whoever knows the labels' frequencies, weighted as in training, or how many choices there are."""
+    if problem == "multiple_choice":
+        return float(np.mean([math.log(len(example.texts) - 1) for example in train]))
+    counts = Counter(example.label for example in train)
+    weighted = np.array([count * (class_weights or {}).get(str(label), 1.0) for label, count in counts.items()])
+    return float(-(weighted / weighted.sum() * np.log(weighted / weighted.sum())).sum())

@@ -11,6 +11,8 @@ from typing import Any
 
 from bertkit.config.finetune import FinetuneConfig
 from bertkit.errors import CheckpointError, ConfigError
+from bertkit.tasks.layouts import has_split, read_split
+from bertkit.tasks.registry import find_task
 from bertkit.workflows.finetune import FinetuneSummary, finetune
 from bertkit.workflows.runs import RunFolder, write_aside
 from bertkit.workflows.watch import Unwatched, Watcher
@@ -53,6 +55,11 @@ class SuiteSummary:
     figures: dict[str, Any]
     stopped_by: str | None = None
 
+    @property
+    def is_grid(self) -> bool:
+        """Whether these are the cells of a grid, of which one is the best, and not seeds, which have a mean."""
+        return any(name.startswith("batch") for name in self.runs)
+
 
 def seeds_of(config: FinetuneConfig, path: Path, num_seeds: int) -> list[Cell]:
     """One cell a seed, counted up from the config's."""
@@ -85,11 +92,21 @@ def glue_suite(config: FinetuneConfig, path: Path, num_seeds: int, *, grid: str 
 
     Raises:
         ConfigError: a grid was asked for too.
+        TaskError: a task's files are missing, which should not be found out after hours.
     """
     if grid is not None:
         raise ConfigError("--grid searches one task at a time: bertkit finetune glue TASK --grid paper")
     tasks = {name: with_values(config, {"task.name": f"glue/{name}"}) for name in GLUE_TASKS}
+    if config.task.data_dir is not None:
+        _require_files([f"glue/{name}" for name in GLUE_TASKS], Path(config.task.data_dir))
     return [cell for name, task in tasks.items() for cell in seeds_of(task, path / name, num_seeds)]
+
+
+def _require_files(names: Sequence[str], data_dir: Path) -> None:
+    for spec in map(find_task, names):
+        for split in (spec.splits.train, spec.splits.evaluate[0]):
+            if split is not None and not has_split(spec, split, data_dir):
+                read_split(spec, split, data_dir=data_dir)  # says which file is missing
 
 
 def with_values(config: FinetuneConfig, values: Mapping[str, Any]) -> FinetuneConfig:
@@ -168,7 +185,8 @@ def _over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     figures: dict[str, Any] = {"runs": len(rows), "collapsed": sum(bool(row["collapsed"]) for row in rows)}
     for split, scores in rows[0]["scores"].items():
         for name, value in scores.items():
-            if isinstance(value, int | float) and name != "num_examples":
+            # Whole numbers are counts: of examples, of entities.
+            if isinstance(value, float):
                 values = [float(row["scores"][split][name]) for row in rows]
                 deviation = stdev(values) if len(values) > 1 else None
                 figures[f"{split}_{name}"] = {"mean": mean(values), "deviation": deviation, "values": values}

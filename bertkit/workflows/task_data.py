@@ -1,8 +1,9 @@
 """From a config to the examples of a task: a named one or the user's own files, on the same footing from here on."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,18 @@ class TaskData:
 
     def content_hash(self) -> str:
         """A fingerprint of what is trained on: texts and labels, in order."""
-        digest = xxhash.xxh3_128()
-        for example in self.train:
-            digest.update(repr((example.texts, example.label)).encode())
-        return digest.hexdigest()
+        return _fingerprint(self.train)
+
+    def evaluation_hash(self) -> str:
+        """A fingerprint of what is scored, split by split."""
+        return _fingerprint(chain.from_iterable(self.evaluate.values()))
+
+
+def _fingerprint(examples: Iterable[Example]) -> str:
+    digest = xxhash.xxh3_128()
+    for example in examples:
+        digest.update(repr((example.texts, example.label)).encode())
+    return digest.hexdigest()
 
 
 def load_task(config: FinetuneConfig) -> TaskData:
@@ -119,7 +128,9 @@ def columns_of(task: TaskConfig) -> Columns:
 
 def with_fitting_metrics(spec: TaskSpec, examples: Sequence[Example]) -> TaskSpec:
     """The spec with the metrics its labels call for: tags of entities or of single words, questions without answer."""
-    if spec.problem == "tagging" and detect_scheme([example.label for example in examples]) == "none":  # type: ignore[misc]
+    # A word without a tag is told by the check.
+    tags = [example.label for example in examples if isinstance(example.label, tuple)]
+    if spec.problem == "tagging" and detect_scheme(tags) == "none":  # type: ignore[arg-type]
         return replace(spec, metrics=("tag_accuracy",))
     if spec.problem == "span_qa" and spec.metrics == ("squad",) and any(example.label == () for example in examples):
         logger.info("some questions have no answer, so they are scored as in SQuAD 2.0")
@@ -157,7 +168,7 @@ def _own(task: TaskConfig, *, seed: int) -> TaskData:
     spec = own_spec(task, problem)
     train = read_own(path, task, spec)
     evaluate = {_split_name(path, task.evaluate): read_own(path, task, spec) for path in task.evaluate}
-    spec = with_fitting_metrics(spec, train)
+    spec = with_fitting_metrics(spec, [*train, *chain.from_iterable(evaluate.values())])
     if not evaluate:
         # The same examples are held out whatever the seed, so that seeds can be compared.
         train, held_out = split_examples(train, problem, share=task.eval_share, seed=0)

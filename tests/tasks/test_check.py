@@ -132,7 +132,7 @@ def test_an_unbalanced_set_is_warned_of_with_the_weights_that_balance_it():
     assert "a 0.67, b 2.00" in sentence(report, "warning", "from 'b' (10 rows, 25.0 %)")
     assert report.labels == ("a", "b")
     assert report.class_weights == pytest.approx((2 / 3, 2.0))
-    assert "from 'a'" in sentence(check(classes({"a": 10, "b": 10})), "note", "2 labels")
+    assert "10 rows each" in sentence(check(classes({"a": 10, "b": 10})), "note", "2 labels")
 
 
 def test_balanced_weights_make_classes_equal_and_have_mean_1():

@@ -18,11 +18,11 @@ from bertkit.tasks.scoring.checks import check_names
 Scheme: TypeAlias = Literal["IOB1", "IOB2", "IOBES", "BILOU"]
 SCHEMES: Final[tuple[Scheme, ...]] = get_args(Scheme)
 
-_LETTERS: Final = {"IOB1": "IOB", "IOB2": "IOB", "IOBES": "IOBES", "BILOU": "BILOU"}
-_TAG: Final = re.compile(r"([BIESLU])(?:-(.*))?", re.DOTALL)
+_LETTERS: Final = {"IOB1": "IOB", "IOB2": "IOB", "IOBES": "IOBESM", "BILOU": "BILOU"}
+_TAG: Final = re.compile(r"([BIESLUM])(?:-(.*))?", re.DOTALL)
 _O, _B, _I, _E, _S = range(5)
-# BILOU is IOBES in other letters.
-_POSITIONS: Final = {"B": _B, "I": _I, "E": _E, "L": _E, "S": _S, "U": _S}
+# BILOU and BMES are IOBES in other letters.
+_POSITIONS: Final = {"B": _B, "I": _I, "M": _I, "E": _E, "L": _E, "S": _S, "U": _S}
 
 
 @dataclass(frozen=True)
