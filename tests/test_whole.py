@@ -20,9 +20,14 @@ def test_a_file_or_folder_has_its_name_only_once_it_is_whole(tmp_path):
 
 def test_an_error_leaves_what_was_there_and_nothing_beside_it(tmp_path):
     (tmp_path / "file").write_text("old")
-    with pytest.raises(RuntimeError), written_whole(tmp_path / "file") as aside:
-        aside.write_text("half")
-        raise RuntimeError
+
+    def fail_half_way():
+        with written_whole(tmp_path / "file") as aside:
+            aside.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert (tmp_path / "file").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

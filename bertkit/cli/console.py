@@ -141,13 +141,18 @@ class _Bar:
 
 
 class _NoteHandler(logging.Handler):
-    """The library's log records as notes; warnings in yellow."""
+    """The library's log records as notes; warnings in yellow, those marked `once` a single time."""
 
     def __init__(self, watcher: ConsoleWatcher) -> None:
         super().__init__()
         self._watcher = watcher
+        self._said_once: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "once", False):
+            if record.getMessage() in self._said_once:
+                return
+            self._said_once.add(record.getMessage())
         is_warning = record.levelno >= logging.WARNING
         text = f"warning: {record.getMessage()}" if is_warning else record.getMessage()
         self._watcher.note(text, style="yellow" if is_warning else None)

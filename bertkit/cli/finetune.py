@@ -240,6 +240,9 @@ def load_request(options: dict[str, Any], recipe: str | None, stable: bool, sett
 
     if recipe and stable:
         raise ConfigError("--stable is the recipe 'stable': leave out --recipe")
+    if any(setting.replace(" ", "").startswith("train.max_steps=") for setting in settings):
+        # Steps on the command line take the place of a recipe's epochs.
+        settings = ["train.epochs=null", *settings]
     path = find_recipe(recipe or ("stable" if stable else "paper"), finetuning=True)
     return load_config(FinetuneConfig, path, settings=settings, options=options)
 

@@ -31,7 +31,7 @@ class TaskConfig(Section):
     eval_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.1, description="Share of train that is held out where there is no file to score, stratified by label."
     )
-    max_train_examples: PositiveInt | None = Field(None, description="Train on so many at the most, drawn by seed.")
+    max_train_examples: PositiveInt | None = Field(None, description="Train on so many at the most, whatever the seed.")
     max_eval_examples: PositiveInt | None = Field(None, description="Score so many of each split at the most.")
     max_seq_length: Annotated[int, Field(ge=8)] | None = Field(
         None, description="Longest input in tokens; null: the task's."
@@ -47,6 +47,9 @@ class TaskConfig(Section):
     max_query_length: PositiveInt = Field(64, description="Longest question, in tokens.")
     max_answer_length: PositiveInt = Field(30, description="Longest answer, in tokens.")
     n_best_size: PositiveInt = Field(20, description="Best answers that are kept of each question.")
+    metric: str | None = Field(
+        None, description="Figure that chooses the best checkpoint, such as macro_f1; null: the task's first."
+    )
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="'balanced': every class weighs the same in the loss, however rare."
     )

@@ -35,7 +35,8 @@ def checked(data: TaskData, task: TaskConfig, encoder: TextEncoder, options: Pro
     report = _report(data, encoder, options.max_seq_length)
     for finding in report.findings:
         if finding.severity == "warning":
-            logger.warning("%s", finding.sentence)
+            # Several runs on the same examples need to hear it once.
+            logger.warning("%s", finding.sentence, extra={"once": True})
     if report.errors:
         more = f"; and {len(report.errors) - 1} more: bertkit check shows all" if len(report.errors) > 1 else ""
         raise TaskError(f"{report.errors[0].sentence}{more}")

@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from bertkit.config.finetune import FinetuneConfig
 from bertkit.data.feature_loader import FeatureLoader
 from bertkit.data.features import Features, concatenate_features
 from bertkit.data.loader import Position
-from bertkit.errors import BertkitError
+from bertkit.errors import BertkitError, ConfigError
 from bertkit.tasks.problem import ProblemOptions
 from bertkit.train.budget import Budget, LearningRate
 from bertkit.train.checkpoint import (
@@ -142,7 +142,15 @@ def _featurize(setting: Setting) -> Features:
 
 def _figure(setting: Setting) -> str:
     """The column of metrics.jsonl that chooses the best checkpoint."""
-    return f"{next(iter(setting.data.evaluate))}_{headline(setting.data.spec)}"
+    figure = setting.config.task.metric or headline(setting.data.spec)
+    return f"{next(iter(setting.data.evaluate))}_{figure}"
+
+
+def _require_figure(setting: Setting, row: Mapping[str, float]) -> None:
+    if _figure(setting) not in row:
+        split = next(iter(setting.data.evaluate))
+        known = [name.removeprefix(f"{split}_") for name in row if name.startswith(f"{split}_")]
+        raise ConfigError(f"task.metric {setting.config.task.metric} is no figure here: give one of {', '.join(known)}")
 
 
 def _train(
@@ -167,6 +175,7 @@ def _train(
 
     def evaluate() -> dict[str, float]:
         row = _evaluate(setting, _predictor(setting, state.model), encoded)
+        _require_figure(setting, row)
         selection.add(state.step, main_says(accelerator, row[selection.figure]))
         best = ", the best so far" if selection.best_step == state.step else ""
         logger.info("step %s: %s %.4f%s", f"{state.step:,}", selection.figure, row[selection.figure], best)

@@ -85,14 +85,19 @@ def finished_results(run: RunFolder, config: FinetuneConfig, data: TaskData) -> 
     """The results of a run of this config that came to its end, None where there is none.
 
     Raises:
-        CheckpointError: it was trained on other examples.
+        CheckpointError: it was trained on other examples, or its export is gone.
     """
-    if not run.is_finetuning() or not run.results_file.is_file() or not run.export.is_dir():
+    if not run.is_finetuning() or not run.results_file.is_file():
         return None
     results = run.read_results()
     # A folder of another config is refused when it is claimed.
     if differing_keys(run.read_config(FinetuneConfig), config):
         return None
+    if not run.export.is_dir():
+        raise CheckpointError(
+            f"{run.path} is finished and its export is gone: put {run.export} back, or remove {run.results_file} to "
+            "train again"
+        )
     if not _same_examples(results, data):
         raise CheckpointError(_other_examples(run))
     # A run that collapsed may have been killed before it began again.

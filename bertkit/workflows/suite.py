@@ -128,6 +128,8 @@ def run_cells(cells: Sequence[Cell], path: Path, *, watch: Watcher | None = None
     if RunFolder(path).is_run():
         raise ConfigError(f"{path} holds a single run: choose another --output-dir for several")
     runs: dict[str, dict[str, Any]] = {}
+    # A suite that goes on, or is asked for less than last time, forgets nothing that is finished.
+    written = dict(read_suite(path).runs) if (path / "results.json").is_file() else {}
     for number, cell in enumerate(cells):
         watch.begin(f"run {number + 1} of {len(cells)}: {cell.path}")
         summary: FinetuneSummary = finetune(cell.config, cell.path, watch=watch)
@@ -135,7 +137,9 @@ def run_cells(cells: Sequence[Cell], path: Path, *, watch: Watcher | None = None
             return SuiteSummary(path, runs, summarise(runs), summary.stopped_by)
         runs[str(cell.path.relative_to(path))] = summary.results
         path.mkdir(parents=True, exist_ok=True)
-        write_aside(path / "results.json", json.dumps({"runs": runs, "figures": summarise(runs)}, indent=2) + "\n")
+        written |= {str(cell.path.relative_to(path)): summary.results}
+        together = {"runs": written, "figures": summarise(written)}
+        write_aside(path / "results.json", json.dumps(together, indent=2) + "\n")
     return SuiteSummary(path, runs, summarise(runs))
 
 

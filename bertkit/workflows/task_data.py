@@ -82,12 +82,12 @@ def load_task(config: FinetuneConfig) -> TaskData:
         TaskError: a file or a row cannot be used; names the file, the row and the remedy.
     """
     task = config.task
-    data = _named(task, task.name) if task.name is not None else _own(task, seed=config.train.seed)
+    data = _named(task, task.name) if task.name is not None else _own(task)
     if not data.train:
         raise TaskError(f"{data.spec.name} has no example to train on")
-    train = _subset(data.train, task.max_train_examples, seed=config.train.seed)
-    # Every seed is scored on the same examples.
-    evaluate = {split: _subset(rows, task.max_eval_examples, seed=0) for split, rows in data.evaluate.items()}
+    # Every seed trains on and is scored on the same examples.
+    train = _subset(data.train, task.max_train_examples)
+    evaluate = {split: _subset(rows, task.max_eval_examples) for split, rows in data.evaluate.items()}
     return replace(data, train=train, evaluate=evaluate)
 
 
@@ -156,7 +156,7 @@ def _named(task: TaskConfig, name: str) -> TaskData:
     return TaskData(spec, train, evaluate, spec.labels or label_names(train, spec.problem))
 
 
-def _own(task: TaskConfig, *, seed: int) -> TaskData:
+def _own(task: TaskConfig) -> TaskData:
     path = task.train
     if path is None:
         raise TaskError("no file to train on was named: --train FILE")
@@ -189,10 +189,11 @@ def _split_name(path: str, paths: Sequence[str]) -> str:
     return name if names.count(name) == 1 else path
 
 
-def _subset(examples: list[Example], size: int | None, *, seed: int) -> list[Example]:
+def _subset(examples: list[Example], size: int | None) -> list[Example]:
+    """Up to `size` examples, always the same, in their own order."""
     if size is None or size >= len(examples):
         return examples
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(examples))[:size])
+    chosen = np.sort(np.random.default_rng(0).permutation(len(examples))[:size])
     return [examples[number] for number in chosen]
 
 

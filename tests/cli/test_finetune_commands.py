@@ -104,8 +104,15 @@ def test_seeds_give_mean_and_deviation_and_finished_ones_are_not_run_again(bert,
     assert figures["heldout_accuracy"]["mean"] == pytest.approx(sum(values) / 2)
     again = run(*command)
     assert again.stderr.count("is finished already") == 2
+    from bertkit.config.finetune import FinetuneConfig
+    from bertkit.workflows.runs import RunFolder
+    from bertkit.workflows.suite import Cell, run_cells
+
+    first = tmp_path / "suite" / "seed-0"
+    run_cells([Cell(RunFolder(first).read_config(FinetuneConfig), first)], tmp_path / "suite")
     shown = run("evaluate", tmp_path / "suite")
     assert "deviation" in shown.stdout
+    assert len(json.loads((tmp_path / "suite/results.json").read_text())["runs"]) == 2
     assert "heldout_accuracy" in shown.stdout
 
 

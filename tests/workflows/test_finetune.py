@@ -198,6 +198,14 @@ def test_a_finished_run_is_never_overwritten_by_another(finished):
         finetune(other, run_dir)
 
 
+def test_a_finished_run_whose_export_is_gone_is_not_trained_again_unasked(bert, tmp_path):
+    config = toy_config(write_examples(tmp_path, "classification"), bert, "classification", train__epochs=1)
+    finetune(config, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/export")
+    with pytest.raises(CheckpointError, match="its export is gone"):
+        finetune(config, tmp_path / "run")
+
+
 def test_examples_that_changed_under_a_run_are_refused(bert, tmp_path):
     train = write_examples(tmp_path, "classification")
     config = toy_config(train, bert, "classification")
@@ -379,6 +387,15 @@ def test_windows_read_the_end_of_a_long_text(bert, tmp_path):
         scores[how] = results["scores"]["heldout"]["accuracy"]
         assert results["share_cut"] == (1.0 if how == "truncate" else 0.0)
     assert scores["windows"] > scores["truncate"]
+
+
+def test_another_figure_may_choose_the_best_checkpoint(bert, tmp_path):
+    train = write_examples(tmp_path, "classification")
+    results = finetune(toy_config(train, bert, "classification", task__metric="macro_f1"), tmp_path / "run").results
+    assert results["headline"] == "heldout_macro_f1"
+    with pytest.raises(ConfigError, match="give one of accuracy, macro_f1"):
+        finetune(toy_config(train, bert, "classification", task__metric="f2"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_selection_keeps_the_earlier_of_equals_and_never_a_nan():
