@@ -188,13 +188,16 @@ def print_table(title: str, rows: Sequence[tuple[str, ...]], *, header: tuple[st
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if header else None, show_header=bool(header))
+    table = Table(box=box.SIMPLE_HEAD if header else None, show_header=bool(header))
     for name in header or rows[0]:
         table.add_column(name if header else "")
     for row in rows:
         table.add_row(*row)
     # A pipe has no width: rich would fold at 80 columns.
-    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    # A title of the table's would be folded at its width.
+    console.print(title, style="italic", markup=False, soft_wrap=True)
+    console.print(table)
 
 
 def _left(status: "TrainingStatus") -> str:

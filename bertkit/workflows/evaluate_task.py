@@ -10,7 +10,7 @@ from bertkit.config.finetune import FinetuneConfig, TaskConfig
 from bertkit.errors import ConfigError, TaskError
 from bertkit.tasks.layouts import has_split, read_split
 from bertkit.tasks.registry import find_task, list_tasks
-from bertkit.tasks.spec import Example, TaskSpec
+from bertkit.tasks.spec import Example, GlueFiles, TaskSpec
 from bertkit.workflows.finetuned import Finetuned, open_finetuned
 from bertkit.workflows.runs import RunFolder, write_aside
 from bertkit.workflows.scoring import judge, read_predictions, score_splits, write_predictions
@@ -91,9 +91,9 @@ def _read(
         # A table of other data may have other columns than that which was trained on.
         asked = task or TaskConfig()
         own = model.config.task if model.config is not None else TaskConfig()
-        columns = asked if asked.texts or asked.label else own
+        columns = asked if asked.texts or asked.label else _official_columns(data, model.spec) or own
         spec = replace(model.spec, splits=replace(model.spec.splits, evaluate=("data",)))
-        examples = _labelled(read_own(data, columns, spec), data)
+        examples = _in_words(_labelled(read_own(data, columns, spec), data), spec, data)
         return with_fitting_metrics(spec, examples) if spec.problem == "span_qa" else spec, {"data": examples}
     names = [spec.name for spec in list_tasks()]
     if data not in names and Path(data).suffix:
@@ -111,6 +111,28 @@ def _read(
     # Where no file is there, reading the first one says which it should be.
     present = present or [spec.splits.evaluate[0]]
     return spec, {split: read_split(spec, split, data_dir=place) for split in present}
+
+
+def _official_columns(data: str, spec: TaskSpec) -> TaskConfig | None:
+    """The columns of the task's own layout, where the file is in it."""
+    files = spec.files
+    if not isinstance(files, GlueFiles) or files.label is None or not data.endswith(".tsv"):
+        return None
+    with Path(data).open(encoding="utf-8-sig", errors="replace") as file:
+        header = file.readline().rstrip("\n").split("\t")
+    named = {str(column) for column in (*files.texts, files.label)}
+    if files.has_header and not named <= set(header):
+        return None
+    return TaskConfig(texts=tuple(map(str, files.texts)), label=str(files.label))
+
+
+def _in_words(examples: list[Example], spec: TaskSpec, data: str) -> list[Example]:
+    """Labels that are numbers into the names of a GLUE task, as its own files have them, by these names."""
+    names = {str(number): name for number, name in enumerate(spec.labels)}
+    if not isinstance(spec.files, GlueFiles) or not names or any(example.label not in names for example in examples):
+        return examples
+    logger.info("the labels of %s are numbers, taken as %s", data, ", ".join(f"{n} {names[n]}" for n in names))
+    return [replace(example, label=names[str(example.label)]) for example in examples]
 
 
 def _labelled(examples: list[Example], data: str) -> list[Example]:

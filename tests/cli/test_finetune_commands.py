@@ -89,6 +89,8 @@ def test_mnli_is_scored_on_both_its_splits_and_its_model_on_hans(bert, tmp_path)
     )
     result = run("evaluate", folder, "--data", "hans", "--data-dir", tmp_path, "--json")
     assert result.exit_code == 0, result.output
+    other = run("evaluate", folder, "--data", tmp_path / "MNLI/dev_matched.tsv", "--json")
+    assert json.loads(other.stdout)["scores"]["data"]["num_examples"] == 24
     (scores,) = json.loads(result.stdout)["scores"].values()
     assert set(scores["by_heuristic"]) == {"subsequence", "lexical_overlap"}
     refused = run("finetune", "hans")

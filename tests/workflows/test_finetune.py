@@ -270,6 +270,11 @@ def test_one_value_makes_a_new_task_for_every_command(bert, tmp_path, monkeypatc
     assert "validation: matthews" in done.stdout
     assert CliRunner().invoke(app, ["check", "glue", "cats", *arguments]).exit_code == 0
     assert CliRunner().invoke(app, ["evaluate", str(tmp_path / "run")]).exit_code == 0
+    # The labels of its own files are numbers, and are scored by the task's names.
+    other = ["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "Cats/dev.tsv"), "--json"]
+    scores = json.loads(CliRunner().invoke(app, other).stdout)["scores"]["data"]
+    kept = json.loads((tmp_path / "run/results.json").read_text())["scores"]["validation"]
+    assert scores["matthews"] == pytest.approx(kept["matthews"])
 
 
 def test_micro_batches_change_the_weights_by_rounding_only(bert, tmp_path):
