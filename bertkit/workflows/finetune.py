@@ -43,7 +43,7 @@ from bertkit.workflows.finetune_setup import (
     set_up,
 )
 from bertkit.workflows.heads import merged
-from bertkit.workflows.infer import Predictor, chunked
+from bertkit.workflows.infer import EXAMPLES_A_CHUNK, Predictor, chunked
 from bertkit.workflows.runs import RunFolder, write_aside
 from bertkit.workflows.scoring import Judged, headline, judge, score_split, score_splits, write_predictions
 from bertkit.workflows.selection import Selection, collapse_reason
@@ -168,8 +168,9 @@ def _train(
     # The main process has just dropped the rows behind the checkpoint.
     accelerator.wait_for_everyone()
     selection.add_rows(_metrics(run))
+    # In the batches of the final scoring, or bfloat16 would round a little otherwise.
     encoded = {
-        split: [(c, _predictor(setting, state.model).featurize(c)) for c in chunked(rows, EXAMPLES_AT_ONCE)]
+        split: [(c, _predictor(setting, state.model).featurize(c)) for c in chunked(rows, EXAMPLES_A_CHUNK)]
         for split, rows in setting.data.evaluate.items()
     }
 
