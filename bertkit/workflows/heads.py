@@ -25,14 +25,19 @@ _HF_PROBLEM_TYPES = {
     "multi_label": "multi_label_classification",
 }
 
+_RUNS_NAMED = 8
+
 
 def bert_folder(source: str) -> str:
     """What transformers can open: the export of a run, or the folder or Hub id that was given.
 
     Raises:
-        ConfigError: the run has not been exported yet.
+        ConfigError: the run has not been exported yet, or is none of those in the folder that is named.
     """
     run = RunFolder(Path(source))
+    if not run.path.exists() and (others := _runs_beside(run.path)):
+        # As a Hub id it would be looked up, again and again where there is no network.
+        raise ConfigError(f"there is no run {source}: {run.path.parent} holds {', '.join(others)}")
     if not run.is_run():
         return source
     if not run.export.is_dir() and run.is_finetuning():
@@ -168,6 +173,15 @@ def _reinit_top(model: PreTrainedModel, num_layers: int) -> None:
             parameter._is_hf_initialized = False
         module._is_hf_initialized = False
         model._init_weights(module)
+
+
+def _runs_beside(path: Path) -> list[str]:
+    """Names of the runs in the folder that `path` would lie in, the newest first; the working folder's do not count."""
+    if path.parent == Path() or not path.parent.is_dir():
+        return []
+    runs = [each for each in path.parent.iterdir() if RunFolder(each).is_run()]
+    newest = sorted(runs, key=lambda run: RunFolder(run).config_file.stat().st_mtime, reverse=True)
+    return [run.name for run in newest[:_RUNS_NAMED]] + ["..."] * (len(newest) > _RUNS_NAMED)
 
 
 def _cannot_open(source: str, error: Exception) -> str:

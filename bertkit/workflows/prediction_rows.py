@@ -41,6 +41,10 @@ LINES_WANTED: Final = {
     "span_qa": "a question, a tab and its context",
     "multiple_choice": "a context and its choices, with tabs between them",
 }
+SENTENCES_WANTED: Final = {
+    "span_qa": "a question and its context",
+    "multiple_choice": "a context and two or more choices",
+}
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,20 @@ def _rows_of(path: str, wanted: Wanted) -> Iterator[Row]:
     elif kind in ("conll", "squad"):
         yield from _local_rows(path, wanted)
     else:
-        yield from stream_examples(path, wanted.problem, wanted.columns)
+        for row in stream_examples(path, wanted.problem, wanted.columns):
+            _require_as_many_texts(row, path, wanted)
+            yield row
+
+
+def _require_as_many_texts(row: Row, path: str, wanted: Wanted) -> None:
+    # A model of pairs says something of one text too, and nothing that it was trained for.
+    needed = len(wanted.text_names)
+    if needed and isinstance(row, Example) and len(row.texts) != needed:
+        one, two = ("one text", "pairs of texts")
+        given, taken = (one, two) if needed > 1 else (two, one)
+        raise TaskError(
+            f"{path} is read as {given}, but the model takes {taken}: name {needed} of its columns, each with --text"
+        )
 
 
 def _local_rows(path: str, wanted: Wanted) -> Iterator[Row]:
@@ -175,7 +192,9 @@ def _json_rows(lines: Iterator[tuple[int, str]], name: str, wanted: Wanted) -> I
         raise TaskError(str(first[0]))
     columns = complete(wanted.columns, wanted.problem, Header.of(name, readable), with_labels=False)
     for row in chain(first, rows):
-        yield row if isinstance(row, BrokenRow) else example_of(row, wanted.problem, columns, with_labels=False)
+        made = row if isinstance(row, BrokenRow) else example_of(row, wanted.problem, columns, with_labels=False)
+        _require_as_many_texts(made, name, wanted)
+        yield made
 
 
 def _sentence_rows(sentences: Sequence[str], wanted: Wanted) -> Iterator[Row]:
@@ -184,8 +203,10 @@ def _sentence_rows(sentences: Sequence[str], wanted: Wanted) -> Iterator[Row]:
         wanted.problem, len(wanted.text_names) or 1
     )
     if sentences and (len(sentences) % size or (wanted.problem == "multiple_choice" and size < 3)):
-        what = LINES_WANTED.get(wanted.problem, "pairs")
-        raise TaskError(f"{len(sentences)} --sentence do not make {what}: give --sentence once for each part")
+        what = SENTENCES_WANTED.get(wanted.problem, "two texts a row")
+        raise TaskError(
+            f"--sentence is given {len(sentences)} times, but the model takes {what}: give it once for each of them"
+        )
     for number, first in enumerate(range(0, len(sentences), size or 1), start=1):
         texts = tuple(sentences[first : first + size])
         place = f"--sentence {number}"

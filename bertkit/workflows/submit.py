@@ -81,9 +81,8 @@ def submit_glue(
             sources |= dict.fromkeys(made, run)
             missing |= without
     if not contents:
-        raise ConfigError(
-            f"no test split can be read ({next(iter(missing.values()))}): give the GLUE download as --data-dir"
-        )
+        reason = next((why for why in missing.values() if not why.startswith("no run")), next(iter(missing.values())))
+        raise ConfigError(f"no test split can be read ({reason}): give the GLUE download as --data-dir")
     _write_zip(output, contents)
     return Submission(output, sources, missing)
 

@@ -81,6 +81,7 @@ def test_a_reader_that_stops_early_is_no_bug(model, tmp_path):
         (["MODEL", "bytes.csv"], "0xff"),
         (["MODEL", "header.csv"], "has no rows"),
         (["nowhere", "new.csv"], "nowhere cannot be opened"),
+        (["runs/reviewz", "new.csv"], "there is no run runs/reviewz: runs holds reviews"),
         (["encoder", "new.csv"], "has no head to predict with"),
         (["new.csv"], "new.csv"),
     ],
@@ -91,6 +92,9 @@ def test_a_mistake_gives_one_line_and_exit_code_2(arguments, message, model, dat
     (tmp_path / "two.csv").write_text("a,b\nthe cat,a mat\n")
     (tmp_path / "bytes.csv").write_bytes(b"id,te\xffxt\n1,a\n")
     (tmp_path / "header.csv").write_text("id,text\n")
+    (tmp_path / "runs" / "reviews").mkdir(parents=True)
+    for name in ("config.yaml", "environment.json"):
+        (tmp_path / "runs" / "reviews" / name).touch()
     if "encoder" in arguments:
         write_head(tmp_path / "encoder", "PreTraining")
     before = sorted(path.name for path in tmp_path.iterdir())

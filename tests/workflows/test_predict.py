@@ -305,6 +305,28 @@ def test_standard_input_takes_texts_pairs_json_and_nothing_that_it_cannot_read(h
     assert row["choice"] == row["choices"][row["prediction"]]
 
 
+@pytest.mark.parametrize(
+    ("name", "sentences", "wanted"),
+    [
+        ("pairs", ["who"], "given 1 times, but the model takes two texts a row"),
+        ("answers", ["who", "the cat", "a mat"], "given 3 times, but the model takes a question and its context"),
+        ("choices", ["who", "the cat"], "given 2 times, but the model takes a context and two or more choices"),
+    ],
+)
+def test_sentences_that_make_no_row_are_refused_with_what_makes_one(name, sentences, wanted, heads, tmp_path):
+    if name == "pairs":
+        write_head(tmp_path / "pairs", bertkit={"task": "glue/rte"})
+    with pytest.raises(BertkitError, match=wanted):
+        run((tmp_path if name == "pairs" else heads) / name, sentences=sentences)
+
+
+def test_a_model_of_pairs_does_not_take_a_table_of_single_texts(tmp_path):
+    model = write_head(tmp_path / "pairs", bertkit={"task": "glue/rte"})
+    new = table(tmp_path / "new.csv", [(1, "the cat")])
+    with pytest.raises(BertkitError, match="is read as one text, but the model takes pairs of texts: name 2 of its"):
+        run(model, new)
+
+
 def test_standard_input_and_a_text_file_say_the_same(heads, tmp_path, monkeypatch):
     (tmp_path / "new.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
     assert run(heads / "classes", tmp_path / "new.txt")[0] == run_lines(
