@@ -57,6 +57,14 @@ def test_every_command_of_the_readme_is_accepted(desk):
         assert result.exit_code == 0, f"bertkit {command}: {result.output}"
 
 
+def test_the_fine_tuning_snippet_of_the_readme_runs(desk):
+    snippet = next(
+        block for block in re.findall(r"```python\n(.+?)```", README, flags=re.DOTALL) if "FinetuneConfig" in block
+    )
+    exec(snippet, {})
+    assert (desk / "labelled.csv").read_text().startswith("review,prediction,probability,error\n")
+
+
 def test_the_python_snippet_of_the_readme_runs(desk):
     snippet = next(
         block for block in re.findall(r"```python\n(.+?)```", README, flags=re.DOTALL) if "TokenStore" in block
