@@ -183,10 +183,12 @@ def vars_of(columns: Columns) -> dict[str, Any]:
 
 
 def _split_name(path: str, paths: Sequence[str]) -> str:
-    """A file's name without its ending, or its whole path where two files go by one name."""
-    names = [Path(each).name.split(".")[0] for each in paths]
-    name = Path(path).name.split(".")[0]
-    return name if names.count(name) == 1 else path
+    """A file's name without its endings, or with them, or its whole path: the shortest that is its own."""
+    shortenings: list[Callable[[str], str]] = [lambda each: Path(each).name.split(".")[0], lambda each: Path(each).name]
+    for shorten in shortenings:
+        if [shorten(each) for each in paths].count(shorten(path)) == 1:
+            return shorten(path)
+    return path
 
 
 def _subset(examples: list[Example], size: int | None) -> list[Example]:

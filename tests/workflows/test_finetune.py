@@ -26,7 +26,7 @@ from bertkit.workflows.heads import head_fields, layer_scale, load_with_head
 from bertkit.workflows.runs import RunFolder
 from bertkit.workflows.scoring import headline, judge, read_predictions, score_split
 from bertkit.workflows.selection import Selection
-from bertkit.workflows.task_data import load_task
+from bertkit.workflows.task_data import _split_name, load_task
 from bertkit.workflows.watch import Unwatched
 
 LEARNABLE = {"epochs": 12}
@@ -401,6 +401,12 @@ def test_another_figure_may_choose_the_best_checkpoint(bert, tmp_path):
     with pytest.raises(ConfigError, match="give one of accuracy, macro_f1"):
         finetune(toy_config(train, bert, "classification", task__metric="f2"), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_splits_are_named_after_their_files_as_shortly_as_can_be():
+    paths = ("a/dev.csv", "a/emerging.dev.conll", "a/emerging.test.conll", "b/x.csv", "c/x.csv")
+    names = [_split_name(path, paths) for path in paths]
+    assert names == ["dev", "emerging.dev.conll", "emerging.test.conll", "b/x.csv", "c/x.csv"]
 
 
 def test_selection_keeps_the_earlier_of_equals_and_never_a_nan():
