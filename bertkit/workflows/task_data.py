@@ -1,7 +1,7 @@
 """From a config to the examples of a task: a named one or the user's own files, on the same footing from here on."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
