@@ -133,10 +133,9 @@ def _featurize(setting: Setting) -> Features:
         setting.watch.work("encoding", sum(len(part) for part in parts), None)
     features = concatenate_features(parts)
     if features.num_cut:
-        share = features.num_cut / len(setting.data.train)
-        logger.info(
-            "%.1f%% of the examples are cut at task.max_seq_length %d", 100 * share, setting.options.max_seq_length
-        )
+        total, length = len(setting.data.train), setting.options.max_seq_length
+        share = 100 * features.num_cut / total
+        logger.info("%s", f"{features.num_cut:,} of {total:,} examples ({share:.1f} %) are cut at {length} tokens")
     return features
 
 
