@@ -47,6 +47,33 @@ class Predictor:
             cut, total, length = self.seen["cut"], self.seen["inputs"], self.options.max_seq_length
             logger.info("%s", f"{cut:,} of {total:,} inputs ({100 * cut / total:.1f} %) are cut at {length} tokens")
 
+    def featurize(self, examples: Sequence[Example]) -> Features:
+        """The inputs of the encoder, without targets."""
+        return self.problem.featurize(examples, self.encoder, self.options, False)
+
+    def predict_chunk(self, examples: Sequence[Example], features: Features) -> list[Prediction]:
+        """The predictions of examples that are featurized already."""
+        was_training = self.model.training
+        self.model.eval()
+        outputs = self._outputs(features)
+        self.model.train(was_training)
+        return self.problem.decode(examples, features, outputs, self.options)
+
+    @torch.inference_mode()
+    def _outputs(self, features: Features) -> Array:
+        """What the model says of every feature, or of every token: in the order of `features`."""
+        outputs: Array | None = None
+        for groups in batches_by_length(features, max_tokens=TOKENS_A_BATCH):
+            batch = send_to_device(collate_features(features, groups), self.device, non_blocking=True)
+            rows = self.problem.outputs(self.model, batch).cpu().numpy()
+            chosen = features.features_of(groups)
+            places = features.tokens_of(chosen) if self.problem.level == "token" else chosen
+            if outputs is None:
+                total = len(features.input_ids) if self.problem.level == "token" else len(features)
+                outputs = np.empty((total, rows.shape[1]), rows.dtype)
+            outputs[places] = rows
+        return np.empty((0, 1), np.float32) if outputs is None else outputs
+
 
 def chunked(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
     """Examples in lists of `size`, the last one shorter."""
