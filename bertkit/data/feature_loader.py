@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import islice
 
 import numpy as np
 
+from bertkit.data.collate import Batch
 from bertkit.data.features import Array, Features, collate_features
-from bertkit.data.loader import PREFETCHED_STEPS, Position, Prefetched, StepBatch
+from bertkit.data.loader import PREFETCHED_STEPS, Batching, Position, Prefetched, StepBatch
 
 BEGINNING = Position()
 
@@ -19,37 +19,18 @@ class FeatureLoader:
     (seed, epoch), the same whatever the number of processes and the micro batch size.
     """
 
-    def __init__(
-        self,
-        features: Features,
-        *,
-        seed: int,
-        global_batch_size: int,
-        micro_batch_size: int,
-        rank: int = 0,
-        num_processes: int = 1,
-    ) -> None:
+    def __init__(self, features: Features, *, seed: int, batching: Batching) -> None:
         self._features = features
         self._seed = seed
-        self._global_batch_size = global_batch_size
-        self._micro_batch_size = micro_batch_size
-        self._share = slice(rank * global_batch_size // num_processes, (rank + 1) * global_batch_size // num_processes)
+        self._batching = batching
         self._order = lru_cache(maxsize=2)(self._draw_order)
 
     def steps(self, position: Position = BEGINNING) -> Prefetched[StepBatch]:
         """This process's part of every step from `position` on, without end; prepared ahead in a thread."""
-        return Prefetched(self._steps(position), depth=PREFETCHED_STEPS)
+        return Prefetched(self._batching.steps(self._places(position), self._collate), depth=PREFETCHED_STEPS)
 
-    def _steps(self, position: Position) -> Iterator[StepBatch]:
-        places = self._places(position)
-        while True:
-            step = list(islice(places, self._global_batch_size))
-            own = [group for group, _ in step[self._share]]
-            micro_batches = tuple(
-                collate_features(self._features, np.array(own[first : first + self._micro_batch_size]))
-                for first in range(0, len(own), self._micro_batch_size)
-            )
-            yield StepBatch(micro_batches, step[-1][1])
+    def _collate(self, groups: list[int]) -> Batch:
+        return collate_features(self._features, np.array(groups))
 
     def _places(self, position: Position) -> Iterator[tuple[int, Position]]:
         epoch, place = position.epoch, position.instance

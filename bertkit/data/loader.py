@@ -4,10 +4,9 @@ Where the run stands in the data is `Position(epoch, block, instance)`. Nothing 
 instances of a block are drawn from (store, seed, epoch) in one go, so step 1,000,000 is reached as fast as step 10.
 """
 
-import logging
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import islice
@@ -20,8 +19,6 @@ from bertkit.data.instances import Block, BlockEpoch, PairRule, draw_block
 from bertkit.data.pairs import NOT_NEXT
 from bertkit.data.store import StoreSplit
 from bertkit.data.vocabulary import Vocabulary
-
-logger = logging.getLogger(__name__)
 
 # Sentences that are shuffled together and whose index is in memory at once: some 100 bytes each.
 SENTENCES_A_BLOCK = 4_000_000
@@ -50,6 +47,28 @@ class StepBatch:
     position: Position
 
 
+@dataclass(frozen=True)
+class Batching:
+    """How the examples of a step are shared out: evenly over processes, then over forward passes."""
+
+    global_batch_size: int
+    micro_batch_size: int
+    rank: int = 0
+    num_processes: int = 1
+
+    def steps(
+        self, places: Iterator[tuple[Item, Position]], collate: Callable[[list[Item]], Batch]
+    ) -> Iterator[StepBatch]:
+        """This process's part of every step, from endless items that each come with the position behind them."""
+        share = slice(*((self.rank + end) * self.global_batch_size // self.num_processes for end in (0, 1)))
+        while True:
+            step = list(islice(places, self.global_batch_size))
+            own = [item for item, _ in step[share]]
+            starts = range(0, len(own), self.micro_batch_size)
+            micro_batches = tuple(collate(own[start : start + self.micro_batch_size]) for start in starts)
+            yield StepBatch(micro_batches, step[-1][1])
+
+
 class PretrainingLoader:
     """Batches of one split for ever, the same whatever the number of processes and the micro batch size."""
 
@@ -61,19 +80,14 @@ class PretrainingLoader:
         *,
         collator: DataCollatorForPretraining,
         seed: int,
-        global_batch_size: int,
-        micro_batch_size: int,
-        rank: int = 0,
-        num_processes: int = 1,
+        batching: Batching,
         sentences_a_block: int = SENTENCES_A_BLOCK,
     ) -> None:
         self.rule = rule
         self._vocabulary = vocabulary
         self._collator = collator
         self._seed = seed
-        self._global_batch_size = global_batch_size
-        self._micro_batch_size = micro_batch_size
-        self._share = slice(rank * global_batch_size // num_processes, (rank + 1) * global_batch_size // num_processes)
+        self._batching = batching
         self._split = split
         self._sentences_a_block = sentences_a_block
         self._num_blocks = len(group_shards(split, sentences_a_block=sentences_a_block))
@@ -82,7 +96,7 @@ class PretrainingLoader:
 
     def steps(self, position: Position = Position()) -> "Prefetched[StepBatch]":
         """This process's part of every step from `position` on, without end; prepared ahead in a thread."""
-        return Prefetched(self._steps(position), depth=PREFETCHED_STEPS)
+        return Prefetched(self._batching.steps(self._places(position), self._collate), depth=PREFETCHED_STEPS)
 
     def num_instances(self, epoch: int = 0) -> int:
         """Instances of one epoch; draws every block once to count them."""
@@ -94,24 +108,16 @@ class PretrainingLoader:
         labelled = labels[labels >= 0]
         return float((labelled == NOT_NEXT).mean()) if len(labelled) else 0.0
 
-    def _steps(self, position: Position) -> Iterator[StepBatch]:
-        places = self._places(position)
-        while True:
-            step = list(islice(places, self._global_batch_size))
-            own = step[self._share]
-            micro_batches = tuple(
-                self._collator([drawn[place] for drawn, place, _ in own[first : first + self._micro_batch_size]])
-                for first in range(0, len(own), self._micro_batch_size)
-            )
-            yield StepBatch(micro_batches, step[-1][2])
+    def _collate(self, places: list[tuple[BlockEpoch, int]]) -> Batch:
+        return self._collator([drawn[place] for drawn, place in places])
 
-    def _places(self, position: Position) -> Iterator[tuple[BlockEpoch, int, Position]]:
+    def _places(self, position: Position) -> Iterator[tuple[tuple[BlockEpoch, int], Position]]:
         """Every instance from `position` on, with the position behind it."""
         epoch, block, instance = position.epoch, position.block, position.instance
         while True:
             drawn = self._draw(epoch, block)
             for place in range(instance, len(drawn)):
-                yield drawn, place, Position(epoch, block, place + 1)
+                yield (drawn, place), Position(epoch, block, place + 1)
             instance, block = 0, block + 1
             if block == self._num_blocks:
                 epoch, block = epoch + 1, 0

@@ -1,7 +1,5 @@
 """A config and a token store become the parts of a run: model, state, loader, budget. Config stops here."""
 
-from pathlib import Path
-
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -10,16 +8,13 @@ from transformers import PreTrainedModel
 from bertkit.config.schema import ModelConfig, PretrainConfig
 from bertkit.data.collate import DataCollatorForPretraining
 from bertkit.data.instances import PairRule
-from bertkit.data.loader import PretrainingLoader
+from bertkit.data.loader import Batching, PretrainingLoader
 from bertkit.data.store import TokenStore
 from bertkit.data.vocabulary import Vocabulary
 from bertkit.errors import ConfigError
 from bertkit.model import BertKitConfig, pretraining_correct, pretraining_counts, pretraining_losses
 from bertkit.train.budget import Budget
 from bertkit.train.loop import Batch, LossTerm
-from bertkit.train.optim import build_optimizer
-from bertkit.train.setup import build_accelerator
-from bertkit.train.state import TrainState
 from bertkit.workflows.initial import check_initial_tokenizer, load_initial, model_class
 
 # Rows of the vocabulary projection are rounded up to a multiple of this, which matrix kernels like.
@@ -74,38 +69,6 @@ def pretraining_target_counts(batch: Batch) -> dict[str, int]:
     return {name: int(count) for name, count in pretraining_counts(batch).items()}
 
 
-def build_run_accelerator(config: PretrainConfig, run_dir: Path) -> Accelerator:
-    """The accelerator of a run.
-
-    Raises:
-        ConfigError: the global batch does not divide over the processes, or the device lacks the precision.
-    """
-    accelerator = build_accelerator(config.train.precision, run_dir=run_dir, trackers=config.every.trackers)
-    if config.train.global_batch_size % accelerator.num_processes:
-        raise ConfigError(
-            f"train.global_batch_size {config.train.global_batch_size} is not a multiple of the "
-            f"{accelerator.num_processes} processes: make it one"
-        )
-    return accelerator
-
-
-def build_state(config: PretrainConfig, model: PreTrainedModel, accelerator: Accelerator) -> TrainState:
-    """The state training begins with, `model` and its optimizer wrapped by accelerate."""
-    if config.train.gradient_checkpointing:
-        model.activation_checkpointing_enable()
-    optim = config.optim
-    optimizer = build_optimizer(
-        model.to(accelerator.device),
-        learning_rate=optim.learning_rate,
-        weight_decay=optim.weight_decay,
-        beta1=optim.beta1,
-        beta2=optim.beta2,
-        epsilon=optim.epsilon,
-    )
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
-    return TrainState(wrapped.train(), optimizer, seed=config.train.seed)
-
-
 def run_budget(config: PretrainConfig, store: TokenStore) -> Budget:
     """The length of the run; epochs become steps by counting each phase's instances."""
     train = config.train
@@ -147,8 +110,10 @@ def build_loader(
         rule,
         collator=collator,
         seed=config.train.seed,
-        global_batch_size=config.train.global_batch_size,
-        micro_batch_size=config.train.micro_batch_of(phase),
-        rank=accelerator.process_index if accelerator else 0,
-        num_processes=accelerator.num_processes if accelerator else 1,
+        batching=Batching(
+            config.train.global_batch_size,
+            config.train.micro_batch_of(phase),
+            rank=accelerator.process_index if accelerator else 0,
+            num_processes=accelerator.num_processes if accelerator else 1,
+        ),
     )

@@ -16,17 +16,16 @@ from transformers import PreTrainedModel
 from bertkit.config.finetune import FinetuneConfig
 from bertkit.data.feature_loader import FeatureLoader
 from bertkit.data.features import Features, concatenate_features
-from bertkit.data.loader import Position
+from bertkit.data.loader import Batching, Position
 from bertkit.errors import BertkitError, ConfigError
 from bertkit.tasks.problem import ProblemOptions
 from bertkit.train.budget import Budget, LearningRate
 from bertkit.train.checkpoint import (
     load_weights,
     open_checkpoint,
-    save_checkpoint,
 )
 from bertkit.train.loop import NonFiniteLossError, StepReport, train_steps
-from bertkit.train.setup import build_accelerator, close_accelerator, main_says, on_main_first
+from bertkit.train.setup import close_accelerator, main_says, on_main_first
 from bertkit.train.state import TrainState
 from bertkit.train.tracking import MetricsLog, read_metrics
 from bertkit.workflows.export import export_model
@@ -37,7 +36,6 @@ from bertkit.workflows.finetune_setup import (
     claim_run,
     finished_results,
     read_pinned,
-    refuse_uneven,
     resolve,
     seed_of,
     set_up,
@@ -49,7 +47,7 @@ from bertkit.workflows.scoring import Judged, headline, judge, score_split, scor
 from bertkit.workflows.selection import Selection, collapse_reason
 from bertkit.workflows.task_data import TaskData, load_task
 from bertkit.workflows.thresholds import tuned_options
-from bertkit.workflows.training import drive
+from bertkit.workflows.training import build_run_accelerator, drive, save
 from bertkit.workflows.watch import TrainingStatus, Unwatched, Watcher
 
 logger = logging.getLogger(__name__)
@@ -83,8 +81,7 @@ def finetune(config: FinetuneConfig, output_dir: Path, *, watch: Watcher | None 
         shutil.rmtree(run.checkpoints, ignore_errors=True)
         logger.info("%s is finished already: its results are shown again", run.path)
         return FinetuneSummary(run.path, finished, step=finished["step"])
-    accelerator = build_accelerator(config.train.precision, run_dir=run.path, trackers=config.every.trackers)
-    refuse_uneven(config, accelerator)
+    accelerator = build_run_accelerator(config.train, config.every, run.path)
     setting = set_up(config, run, data, accelerator, watch)
     is_new = not run.path.exists()
     on_main_first(accelerator, lambda: claim_run(config, run, data))
@@ -190,7 +187,14 @@ def _train(
             log=log,
             watch=setting.watch,
             evaluate=evaluate,
-            save=lambda: _save(setting, state, model, selection),
+            save=lambda: save(
+                state,
+                run.checkpoints,
+                model=model,
+                accelerator=accelerator,
+                keep=every.keep_checkpoints,
+                best_step=selection.best_step,
+            ),
             selects=True,
         )
     except NonFiniteLossError as error:
@@ -213,10 +217,7 @@ def _steps(
     loader = FeatureLoader(
         features,
         seed=setting.seed,
-        global_batch_size=batch,
-        micro_batch_size=config.train.micro_batch_size,
-        rank=accelerator.process_index,
-        num_processes=accelerator.num_processes,
+        batching=Batching(batch, config.train.micro_batch_size, accelerator.process_index, accelerator.num_processes),
     )
     batches = loader.steps(state.position or Position())
     started_s = time.monotonic() - state.elapsed_s
@@ -240,19 +241,6 @@ def _steps(
                 break
     finally:
         batches.close()
-
-
-def _save(setting: Setting, state: TrainState, model: nn.Module, selection: Selection) -> None:
-    if setting.accelerator.is_main_process:
-        save_checkpoint(
-            state,
-            setting.run.checkpoints,
-            model=model,
-            scaler=setting.accelerator.scaler,
-            keep=setting.config.every.keep_checkpoints,
-            best_step=selection.best_step,
-        )
-    setting.accelerator.wait_for_everyone()
 
 
 def _predictor(setting: Setting, model: nn.Module, options: ProblemOptions | None = None) -> Predictor:

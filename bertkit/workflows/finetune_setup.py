@@ -21,12 +21,12 @@ from bertkit.model import BertKitConfig
 from bertkit.tasks.problem import Problem, ProblemOptions
 from bertkit.tasks.problems import PROBLEMS
 from bertkit.train.checkpoint import latest_checkpoint, list_checkpoints, restore
-from bertkit.train.optim import build_optimizer
 from bertkit.train.state import TrainState
 from bertkit.workflows.check import checked
 from bertkit.workflows.heads import add_lora, bert_folder, freeze, layer_scale, load_with_head, open_bert_config
 from bertkit.workflows.runs import RunFolder, write_aside
 from bertkit.workflows.task_data import TaskData, find_spec, option_values, vars_of
+from bertkit.workflows.training import build_state
 from bertkit.workflows.watch import Watcher
 
 logger = logging.getLogger(__name__)
@@ -106,15 +106,6 @@ def finished_results(run: RunFolder, config: FinetuneConfig, data: TaskData) -> 
 
 def _begins_again(results: Mapping[str, Any], config: FinetuneConfig) -> bool:
     return bool(results.get("collapsed")) and results["attempts"] <= config.train.retry_collapsed
-
-
-def refuse_uneven(config: FinetuneConfig, accelerator: Accelerator) -> None:
-    """Raises ConfigError where the batch does not divide over the processes."""
-    if (config.train.global_batch_size or 0) % accelerator.num_processes:
-        raise ConfigError(
-            f"train.global_batch_size {config.train.global_batch_size} is not a multiple of the "
-            f"{accelerator.num_processes} processes: make it one"
-        )
 
 
 def claim_run(config: FinetuneConfig, run: RunFolder, data: TaskData) -> None:
@@ -202,7 +193,8 @@ def begin_or_resume(setting: Setting) -> tuple[nn.Module, TrainState]:
         # Whatever the run was begun from is needed no more.
         plain = setting.problem.model_class(BertKitConfig(**read_pinned(run)["architecture"]))
     model = _trainable(setting, plain)
-    state = _build_state(setting, model, num_layers=plain.config.num_hidden_layers)
+    scale_of = layer_scale(plain.config.num_hidden_layers, config.optim.layer_decay)
+    state = build_state(model, config.optim, setting.accelerator, seed=setting.seed, scale_of=scale_of)
     if checkpoint is not None:
         scaler = setting.accelerator.scaler
         restore(checkpoint, state, model=model, position=lambda saved: Position(**saved), scaler=scaler)
@@ -218,21 +210,6 @@ def _trainable(setting: Setting, plain: PreTrainedModel) -> nn.Module:
         return add_lora(plain, config.model.lora, seed=setting.seed)
     freeze(plain, config.model.freeze)
     return plain
-
-
-def _build_state(setting: Setting, model: nn.Module, *, num_layers: int) -> TrainState:
-    optim, accelerator = setting.config.optim, setting.accelerator
-    optimizer = build_optimizer(
-        model.to(accelerator.device),
-        learning_rate=optim.learning_rate or 0.0,
-        weight_decay=optim.weight_decay,
-        beta1=optim.beta1,
-        beta2=optim.beta2,
-        epsilon=optim.epsilon,
-        scale_of=layer_scale(num_layers, optim.layer_decay),
-    )
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
-    return TrainState(wrapped.train(), optimizer, seed=setting.seed)
 
 
 def _same_examples(kept: Mapping[str, Any], data: TaskData) -> bool:

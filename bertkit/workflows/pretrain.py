@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from torch import nn
 from transformers import PreTrainedModel
 
 from bertkit.config.load import differing_keys, validate_config
@@ -17,7 +16,7 @@ from bertkit.data.loader import Position, PretrainingLoader
 from bertkit.data.store import TokenStore, is_store
 from bertkit.errors import ConfigError
 from bertkit.train.budget import LearningRate
-from bertkit.train.checkpoint import latest_checkpoint, list_checkpoints, restore, save_checkpoint
+from bertkit.train.checkpoint import latest_checkpoint, list_checkpoints, restore
 from bertkit.train.loop import NonFiniteLossError, StepReport, train_steps
 from bertkit.train.setup import close_accelerator, main_says, on_main_first
 from bertkit.train.state import TrainState
@@ -25,8 +24,6 @@ from bertkit.train.tracking import MetricsLog
 from bertkit.workflows.assemble import (
     build_loader,
     build_new_model,
-    build_run_accelerator,
-    build_state,
     pretraining_target_counts,
     pretraining_terms,
     run_budget,
@@ -37,7 +34,7 @@ from bertkit.workflows.initial import load_initial, with_initial_shape
 from bertkit.workflows.pinned import build_pinned_model, open_pinned_store, pin, store_path
 from bertkit.workflows.prepare import prepare
 from bertkit.workflows.runs import RunFolder
-from bertkit.workflows.training import drive
+from bertkit.workflows.training import build_run_accelerator, build_state, drive, save
 from bertkit.workflows.watch import TrainingStatus, Unwatched, Watcher
 
 logger = logging.getLogger(__name__)
@@ -79,7 +76,7 @@ def pretrain(config: PretrainConfig, output_dir: Path, *, watch: Watcher | None 
     watch = watch or Unwatched()
     run = RunFolder(output_dir)
     config = _resolve(config, run)
-    accelerator = build_run_accelerator(config, run.path)
+    accelerator = build_run_accelerator(config.train, config.every, run.path)
     on_main_first(accelerator, lambda: _claim_and_prepare(config, run, watch))
     setting = _Setting(config, run, TokenStore.open(store_path(config, run)), accelerator, watch)
 
@@ -153,7 +150,9 @@ def _train(setting: _Setting) -> PretrainSummary:
             log=MetricsLog(run.metrics_file, accelerator=accelerator, from_step=state.step),
             watch=setting.watch,
             evaluate=lambda: _evaluate(setting, state),
-            save=lambda: _save(setting, state, model),
+            save=lambda: save(
+                state, run.checkpoints, model=model, accelerator=accelerator, keep=config.every.keep_checkpoints
+            ),
         )
     except NonFiniteLossError as error:
         raise _with_remedy(error, run) from None
@@ -170,7 +169,9 @@ def _begin_or_resume(setting: _Setting) -> tuple[TrainState, PreTrainedModel]:
     else:
         open_pinned_store(config, run)
         model = build_pinned_model(config, run)
-    state = build_state(config, model, accelerator)
+    if config.train.gradient_checkpointing:
+        model.activation_checkpointing_enable()
+    state = build_state(model, config.optim, accelerator, seed=config.train.seed)
     if checkpoint is not None:
         restore(checkpoint, state, model=model, position=lambda saved: Position(**saved), scaler=accelerator.scaler)
         logger.info("continuing %s from step %s", run.path, f"{state.step:,}")
@@ -248,18 +249,6 @@ def _warn_of_uneven_pairs(loader: PretrainingLoader, config: PretrainConfig) -> 
             100 * asked,
             reason,
         )
-
-
-def _save(setting: _Setting, state: TrainState, model: nn.Module) -> None:
-    if setting.accelerator.is_main_process:
-        save_checkpoint(
-            state,
-            setting.run.checkpoints,
-            model=model,
-            scaler=setting.accelerator.scaler,
-            keep=setting.config.every.keep_checkpoints,
-        )
-    setting.accelerator.wait_for_everyone()
 
 
 def _with_remedy(error: NonFiniteLossError, run: RunFolder) -> NonFiniteLossError:

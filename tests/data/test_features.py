@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bertkit.data.feature_loader import FeatureLoader
 from bertkit.data.features import assemble_features, batches_by_length, collate_features, concatenate_features
-from bertkit.data.loader import Position
+from bertkit.data.loader import Batching, Position
 from bertkit.data.texts import cut_pair
 
 
@@ -71,8 +71,8 @@ def groups_of(loader, position=Position(), *, steps):
     return [[int(n) for b in step.micro_batches for n in b["labels"]] for step in taken], [s.position for s in taken]
 
 
-def loader_of(features, **options):
-    return FeatureLoader(features, **({"seed": 3, "global_batch_size": 4, "micro_batch_size": 4} | options))
+def loader_of(features, *, seed=3, micro=4, rank=0, processes=1):
+    return FeatureLoader(features, seed=seed, batching=Batching(4, micro, rank, processes))
 
 
 def test_every_epoch_has_every_example_once_in_an_order_of_its_own():
@@ -95,7 +95,7 @@ def test_a_run_goes_on_from_a_position_as_if_it_had_never_stopped(stop):
 def test_processes_and_micro_batches_share_the_same_steps():
     features = features_of([2] * 10)
     whole, _ = groups_of(loader_of(features), steps=4)
-    halves = [groups_of(loader_of(features, rank=r, num_processes=2, micro_batch_size=1), steps=4)[0] for r in (0, 1)]
+    halves = [groups_of(loader_of(features, rank=r, processes=2, micro=1), steps=4)[0] for r in (0, 1)]
     assert [first + second for first, second in zip(*halves, strict=True)] == whole
 
 

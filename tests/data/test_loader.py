@@ -8,7 +8,15 @@ import torch
 
 from bertkit.data.collate import DataCollatorForPretraining
 from bertkit.data.instances import PairRule
-from bertkit.data.loader import Position, Prefetched, PretrainingLoader, draw_epoch, group_shards, heldout_batches
+from bertkit.data.loader import (
+    Batching,
+    Position,
+    Prefetched,
+    PretrainingLoader,
+    draw_epoch,
+    group_shards,
+    heldout_batches,
+)
 
 RULE = PairRule(max_seq_length=48)
 
@@ -20,10 +28,7 @@ def loader(store, *, micro=4, total=8, rank=0, processes=1, seed=0, rule=RULE):
         rule,
         collator=DataCollatorForPretraining(store.vocabulary, packed=True),
         seed=seed,
-        global_batch_size=total,
-        micro_batch_size=micro,
-        rank=rank,
-        num_processes=processes,
+        batching=Batching(total, micro, rank, processes),
     )
 
 
@@ -128,8 +133,7 @@ def blocked(store, sentences_a_block):
         PairRule(max_seq_length=512),
         collator=DataCollatorForPretraining(store.vocabulary, packed=True, mask_share=0.0, random_share=0.0),
         seed=0,
-        global_batch_size=4,
-        micro_batch_size=4,
+        batching=Batching(4, 4),
         sentences_a_block=sentences_a_block,
     )
 
