@@ -23,13 +23,13 @@ from bertkit.model.modeling_bertkit import (
     BertKitForMultipleChoice,
     BertKitForNextSentencePrediction,
     BertKitForPreTraining,
-    BertKitForPreTrainingOutput,
     BertKitForQuestionAnswering,
     BertKitForSequenceClassification,
     BertKitForTokenClassification,
     BertKitModel,
     BertKitPreTrainedModel,
 )
+from bertkit.model.outputs import BertKitForPreTrainingOutput
 
 __all__ = [
     "BertKitConfig",

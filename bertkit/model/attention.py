@@ -3,17 +3,22 @@
 Shape letters: B rows, S row length, T packed tokens, N heads, H head size.
 
 A backend takes packed queries, keys and values and gives packed contexts. `eager` and `sdpa` lay the tokens out as rows
-for their kernels, so padding lives here and nowhere else; a variable-length kernel is one more entry of `BACKENDS` that
-reads `layout.cu_seqlens` and lays nothing out.
+for their kernels, so padding lives here and nowhere else; on a GPU without dropout `sdpa` hands over to torch's kernel
+for sequences of any length, which reads `layout.cu_seqlens` and lays nothing out.
 """
 
+import logging
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bertkit.model.packing import Layout
+from bertkit.model.dropout import dropout as drop
+from bertkit.model.packing import Layout, packed_layout
+
+logger = logging.getLogger(__name__)
 
 # (qkv_T3NH, layout, dropout) -> context_TNH, weights_BNSS or None
 Backend = Callable[[Tensor, Layout, float], tuple[Tensor, Tensor | None]]
@@ -37,13 +42,30 @@ def eager_attention(qkv_T3NH: Tensor, layout: Layout, dropout: float) -> tuple[T
 
 def sdpa_attention(qkv_T3NH: Tensor, layout: Layout, dropout: float) -> tuple[Tensor, Tensor | None]:
     """Attention by torch's fused kernels, or written out where that is faster; returns no weights."""
+    if _varlen_takes(qkv_T3NH, layout, dropout):
+        return varlen_attention(qkv_T3NH, layout), None
+    if layout.parts:
+        # Padding costs by the square of the longest row, so rows of like length are laid out by themselves.
+        tokens = qkv_T3NH.split([part.num_tokens for part in layout.parts])
+        contexts = [sdpa_attention(qkv, part, dropout)[0] for qkv, part in zip(tokens, layout.parts, strict=True)]
+        return torch.cat(contexts), None
     query, key, value = _rows(qkv_T3NH, layout)
-    if _written_out_is_faster(query):
+    if _written_out_is_faster(query, dropout):
         context_BNSH, _ = _written_out(query, key, value, layout.mask, dropout)
     else:
         mask = layout.mask if layout.mask is None or layout.mask.dtype == torch.bool else layout.mask.to(query.dtype)
         context_BNSH = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     return layout.to_tokens(context_BNSH.transpose(1, 2)), None
+
+
+def varlen_attention(qkv_T3NH: Tensor, layout: Layout) -> Tensor:
+    """Attention by torch's kernel for sequences of any length: 16 bits, CUDA, no dropout; contexts [T, N, H]."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    query, key, value = qkv_T3NH.unbind(1)
+    bounds, longest = layout.cu_seqlens, layout.row_length
+    context_TNH: Tensor = varlen_attn(query, key, value, bounds, bounds, longest, longest)  # type: ignore[assignment]
+    return context_TNH
 
 
 BACKENDS: dict[str, Backend] = {"eager": eager_attention, "sdpa": sdpa_attention}
@@ -57,16 +79,42 @@ def _rows(qkv_T3NH: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
 def _written_out(
     query_BNSH: Tensor, key_BNSH: Tensor, value_BNSH: Tensor, mask: Tensor | None, dropout: float
 ) -> tuple[Tensor, Tensor]:
-    scores_BNSS = (query_BNSH @ key_BNSH.transpose(-1, -2)) * query_BNSH.shape[-1] ** -0.5
+    scores_BNSS = (query_BNSH * query_BNSH.shape[-1] ** -0.5) @ key_BNSH.transpose(-1, -2)
     if mask is not None and mask.dtype == torch.bool:
         scores_BNSS = scores_BNSS.masked_fill(~mask, torch.finfo(scores_BNSS.dtype).min)
     elif mask is not None:
         scores_BNSS = scores_BNSS + mask.to(scores_BNSS.dtype)
-    weights_BNSS = F.dropout(scores_BNSS.softmax(-1), dropout)
+    weights_BNSS = drop(scores_BNSS.softmax(-1), dropout)
     return weights_BNSS @ value_BNSH, weights_BNSS
 
 
-def _written_out_is_faster(query_BNSH: Tensor) -> bool:
+def _written_out_is_faster(query_BNSH: Tensor, dropout: float) -> bool:
     # Measured on x86 with 32 rows of 128, 4 heads of 64, forward and backward: in bfloat16 14 to 28 ms written out
-    # against 44 to 58 ms fused; in float32 the fused kernel wins (27 ms against 41) or, with dropout, ties.
-    return query_BNSH.device.type == "cpu" and query_BNSH.dtype != torch.float32
+    # against 44 to 58 ms fused; in float32 the fused kernel wins (27 ms against 41), but it has none with dropout.
+    return query_BNSH.device.type == "cpu" and (query_BNSH.dtype != torch.float32 or dropout > 0)
+
+
+def _varlen_takes(qkv_T3NH: Tensor, layout: Layout, dropout: float) -> bool:
+    # A mask without slots is the caller's own, which that kernel cannot take.
+    takes = qkv_T3NH.device.type == "cuda" and dropout == 0 and (layout.mask is None or layout.slots_T is not None)
+    return takes and _varlen_works(qkv_T3NH.device, qkv_T3NH.dtype, qkv_T3NH.shape[-1])
+
+
+@lru_cache
+def _varlen_works(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
+    """Whether the kernel gives on `device` what attention written out gives; not every GPU and build has it."""
+    if dtype not in (torch.bfloat16, torch.float16):
+        return False
+    bounds = torch.tensor([0, 3, 8], dtype=torch.int32, device=device)
+    values = torch.linspace(-1, 1, 8 * 3 * 2 * head_size, device=device).sin().view(8, 3, 2, head_size).to(dtype)
+    layout = packed_layout(bounds, 5, 8)
+    try:
+        with torch.no_grad():
+            found, (expected, _) = varlen_attention(values, layout), eager_attention(values, layout, 0.0)
+            works = torch.allclose(found, expected, rtol=0.05, atol=0.05)
+    except (ImportError, RuntimeError) as error:
+        logger.info("attention lays its tokens out in rows: %s", error)
+        return False
+    if not works:
+        logger.warning("torch's attention for sequences of any length gives wrong results on %s: not used", device)
+    return works

@@ -22,18 +22,23 @@ LABELS = {"mlm": "labels", "nsp": "next_sentence_label"}
 def pretraining_losses(outputs: ModelOutput, batch: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     """Sum each loss in float32 over its targets and count them: ``{"mlm": (sum, count), "nsp": (sum, count)}``.
 
-    outputs: of a forward without labels, `prediction_logits` (or `logits`) [M, V] and `seq_relationship_logits` [I, 2];
-    batch: `labels` [M] and `next_sentence_label` [I]. Without labels, no term (Devlin et al. 2019, 3.1).
+    outputs: of a forward without labels, `prediction_logits` (or `logits`) [M, V], or `mlm_sum` of one that was given
+    `masked_labels`, and `seq_relationship_logits` [I, 2]; batch: `labels` [M] and `next_sentence_label` [I]. Without
+    labels, no term (Devlin et al. 2019, 3.1).
     """
-    counts = pretraining_counts(batch)
-    return {term: (_summed(*_logits_and_labels(term, outputs, batch)), count) for term, count in counts.items()}
+    return {
+        term: (outputs["mlm_sum"] if _is_summed(term, outputs) else _summed(*_scored(term, outputs, batch)), count)
+        for term, count in pretraining_counts(batch).items()
+    }
 
 
 @torch.no_grad()
 def pretraining_correct(outputs: ModelOutput, batch: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     """Count right predictions and targets: ``{"mlm": (correct, count), "nsp": (correct, count)}``."""
-    counts = pretraining_counts(batch)
-    return {term: (_correct(*_logits_and_labels(term, outputs, batch)), count) for term, count in counts.items()}
+    return {
+        term: (outputs["mlm_correct"] if _is_summed(term, outputs) else _correct(*_scored(term, outputs, batch)), count)
+        for term, count in pretraining_counts(batch).items()
+    }
 
 
 def pretraining_counts(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -63,7 +68,11 @@ def span_loss(logits_BS: Tensor, positions_B: Tensor) -> Tensor:
     return F.cross_entropy(logits_BS, positions_B.view(-1).clamp(0, row_length), ignore_index=row_length)
 
 
-def _logits_and_labels(term: str, outputs: ModelOutput, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _is_summed(term: str, outputs: ModelOutput) -> bool:
+    return term == "mlm" and "mlm_sum" in outputs
+
+
+def _scored(term: str, outputs: ModelOutput, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     if term == "nsp":
         logits = outputs["seq_relationship_logits"]
     else:

@@ -14,7 +14,6 @@ Every class has two doors to one forward:
 
 # mypy: disallow-untyped-decorators=False
 # Annotations must stay objects, not strings: transformers reads them to learn which outputs a forward can record.
-from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
 import torch
@@ -25,7 +24,6 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutputWithPooling,
-    MaskedLMOutput,
     MultipleChoiceModelOutput,
     NextSentencePredictorOutput,
     QuestionAnsweringModelOutput,
@@ -37,15 +35,20 @@ from transformers.utils.output_capturing import capture_outputs
 
 from bertkit.model.attention import attend
 from bertkit.model.configuration_bertkit import BertKitConfig
+from bertkit.model.dropout import Dropout
+from bertkit.model.linear import Linear
 from bertkit.model.losses import problem_type_of, sequence_loss, span_loss
+from bertkit.model.outputs import BertKitForPreTrainingOutput, BertKitMaskedLMOutput, Encoded
 from bertkit.model.packing import Layout, layout_of, the_one_given
+from bertkit.model.vocabulary_loss import vocabulary_loss
 
 
 class BertKitKwargs(TypedDict, total=False):
     """What every forward takes beside its own arguments: transformers' switches, and the packed door's boundaries.
 
     cu_seqlens: [I + 1] int32, where each instance starts and, last, T; max_seqlen: the longest instance's length;
-    masked_positions: [M] int64 into T, where a masked LM head predicts (everywhere without it).
+    masked_positions: [M] int64 into T, where a masked LM head predicts (everywhere without it); masked_labels: [M], the
+    words there: with them it gives the summed loss `mlm_sum` and `mlm_correct`, and forms no logits.
     transformers' own names for them, `cu_seq_lens_q` and `max_length_q` (with `input_ids` [1, T]), mean the same.
     """
 
@@ -55,6 +58,7 @@ class BertKitKwargs(TypedDict, total=False):
     cu_seqlens: Tensor | None
     max_seqlen: int | None
     masked_positions: Tensor | None
+    masked_labels: Tensor | None
     cu_seq_lens_q: Tensor | None
     max_length_q: int | None
 
@@ -71,7 +75,7 @@ class BertKitEmbeddings(nn.Module):
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(
         self, given: Tensor, token_type_ids: Tensor | None, position_ids: Tensor | None, layout: Layout
@@ -102,10 +106,10 @@ class BertKitAttention(nn.Module):
     def __init__(self, config: BertKitConfig) -> None:
         super().__init__()
         self.config = config
-        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.out = nn.Linear(config.hidden_size, config.hidden_size)
+        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
+        self.out = Linear(config.hidden_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_TD: Tensor, layout: Layout) -> tuple[Tensor, Tensor | None]:
         qkv_T3NH = self.qkv(hidden_TD).unflatten(-1, (3, self.config.num_attention_heads, -1))
@@ -124,11 +128,11 @@ class BertKitFeedForward(nn.Module):
 
     def __init__(self, config: BertKitConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.up = Linear(config.hidden_size, config.intermediate_size)
         self.activation = ACT2FN[config.hidden_act]
-        self.down = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.down = Linear(config.intermediate_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_TD: Tensor) -> Tensor:
         inner_TF = self.activation(self.up(hidden_TD))
@@ -159,7 +163,7 @@ class BertKitPooler(nn.Module):
 
     def __init__(self, config: BertKitConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, first_ID: Tensor) -> Tensor:
         return torch.tanh(self.dense(first_ID))
@@ -173,32 +177,26 @@ class BertKitMaskedLMHead(nn.Module):
 
     def __init__(self, config: BertKitConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        self.decoder = Linear(config.hidden_size, config.vocab_size)
 
     def forward(self, hidden_MD: Tensor) -> Tensor:
-        logits_MV: Tensor = self.decoder(self.LayerNorm(self.activation(self.dense(hidden_MD))))
+        logits_MV: Tensor = self.decoder(self._transformed(hidden_MD))
         return logits_MV
+
+    def sums(self, hidden_MD: Tensor, labels_M: Tensor) -> dict[str, Tensor]:
+        """Sum the loss and count the right words over the targets, without logits [M, V] in memory."""
+        loss, correct = vocabulary_loss(self._transformed(hidden_MD), self.decoder.weight, self.decoder.bias, labels_M)
+        return {"mlm_sum": loss, "mlm_correct": correct}
+
+    def _transformed(self, hidden_MD: Tensor) -> Tensor:
+        normed_MD: Tensor = self.LayerNorm(self.activation(self.dense(hidden_MD)))
+        return normed_MD
 
 
 # ---- the models ----
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What a head reads: packed states, pooled states, where the tokens lie, and the outputs it must pass on."""
-
-    hidden_TD: Tensor
-    pooled_ID: Tensor | None
-    layout: Layout
-    outputs: BaseModelOutputWithPooling
-    masked_positions: Tensor | None
-
-    def recorded(self) -> dict[str, Any]:
-        """The recorded hidden states and attentions, as fields of a head's output."""
-        return {"hidden_states": self.outputs.hidden_states, "attentions": self.outputs.attentions}
 
 
 class BertKitPreTrainedModel(PreTrainedModel):
@@ -228,16 +226,19 @@ class BertKitPreTrainedModel(PreTrainedModel):
         position_ids: Tensor | None,
         inputs_embeds: Tensor | None,
         masked_positions: Tensor | None = None,
+        masked_labels: Tensor | None = None,
         **kwargs: Any,
     ) -> Encoded:
         """Run the encoder under a head."""
         layout = layout_of(input_ids, inputs_embeds, attention_mask, **kwargs)
         if masked_positions is not None and layout.form == "rows":
             raise ValueError("masked_positions count packed tokens: give cu_seqlens and max_seqlen with them")
+        if masked_labels is not None and masked_positions is None:
+            raise ValueError("masked_labels say what stood at masked_positions: give these too")
         kwargs.update(layout=layout, return_dict=True)
         outputs = self.bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         hidden_TD = layout.inward(outputs.last_hidden_state)
-        return Encoded(hidden_TD, outputs.pooler_output, layout, outputs, masked_positions)
+        return Encoded(hidden_TD, outputs.pooler_output, layout, outputs, masked_positions, masked_labels)
 
 
 class BertKitModel(BertKitPreTrainedModel):
@@ -306,25 +307,10 @@ class _LabelledModel(BertKitPreTrainedModel):
     ) -> tuple[Tensor, ...] | ModelOutput:
         """Encode and score; the shapes of logits and labels stand in the docstring of each class."""
         encoded = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
-        loss, logits = self._score(encoded, labels)
-        return self.output_class(loss=loss, logits=logits, **encoded.recorded())
+        return self.output_class(**self._score(encoded, labels), **encoded.recorded())
 
-    def _score(self, encoded: Encoded, labels: Tensor | None) -> tuple[Tensor | None, Tensor]:
+    def _score(self, encoded: Encoded, labels: Tensor | None) -> dict[str, Tensor | None]:
         raise NotImplementedError
-
-
-@dataclass
-class BertKitForPreTrainingOutput(ModelOutput):
-    """Both heads' scores: `prediction_logits` [B, S, V], or [M, V] packed, and `seq_relationship_logits` [I, 2].
-
-    loss: the sum of the means of the losses whose labels were given.
-    """
-
-    loss: Tensor | None = None
-    prediction_logits: Tensor | None = None
-    seq_relationship_logits: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
 
 
 class _TiedToWordEmbeddings(BertKitPreTrainedModel):
@@ -340,16 +326,19 @@ class _TiedToWordEmbeddings(BertKitPreTrainedModel):
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         """Replace the projection to the vocabulary."""
-        self.mlm_head.decoder = new_embeddings
+        self.mlm_head.decoder = new_embeddings  # type: ignore[assignment]
 
-    def _score(self, encoded: Encoded, labels: Tensor | None) -> tuple[Tensor | None, Tensor]:
+    def _score(self, encoded: Encoded, labels: Tensor | None) -> dict[str, Tensor | None]:
         """Average the loss over the labels, and score words at the masked positions [M, V] or at every token."""
         if encoded.masked_positions is not None:
-            logits_MV = self.mlm_head(encoded.hidden_TD.index_select(0, encoded.masked_positions))
-            return None if labels is None else F.cross_entropy(logits_MV, labels), logits_MV
+            hidden_MD = encoded.hidden_TD.index_select(0, encoded.masked_positions)
+            if encoded.masked_labels is not None:
+                return {**self.mlm_head.sums(hidden_MD, encoded.masked_labels)}
+            logits_MV = self.mlm_head(hidden_MD)
+            return {"loss": None if labels is None else F.cross_entropy(logits_MV, labels), "logits": logits_MV}
         logits_TV = self.mlm_head(encoded.hidden_TD)
         loss = None if labels is None else F.cross_entropy(logits_TV, encoded.layout.inward(labels))
-        return loss, encoded.layout.outward(logits_TV)
+        return {"loss": loss, "logits": encoded.layout.outward(logits_TV)}
 
 
 class BertKitForPreTraining(_TiedToWordEmbeddings):
@@ -359,7 +348,7 @@ class BertKitForPreTraining(_TiedToWordEmbeddings):
         super().__init__(config)
         self.bert = BertKitModel(config)
         self.mlm_head = BertKitMaskedLMHead(config)
-        self.nsp_head = nn.Linear(config.hidden_size, 2)
+        self.nsp_head = Linear(config.hidden_size, 2)
         self.post_init()
 
     @can_return_tuple
@@ -376,20 +365,26 @@ class BertKitForPreTraining(_TiedToWordEmbeddings):
     ) -> tuple[Tensor, ...] | BertKitForPreTrainingOutput:
         """Score words and next sentences; labels [B, S] with -100 where none, or [M] packed; 0 in [I]: B follows A."""
         encoded = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
-        loss, prediction_logits = self._score(encoded, labels)
+        scores = self._score(encoded, labels)
+        loss = scores.get("loss")
         logits_I2 = self.nsp_head(encoded.pooled_ID)
         if next_sentence_label is not None:
             nsp_loss = F.cross_entropy(logits_I2, next_sentence_label.view(-1))
             loss = nsp_loss if loss is None else loss + nsp_loss
         return BertKitForPreTrainingOutput(
-            loss=loss, prediction_logits=prediction_logits, seq_relationship_logits=logits_I2, **encoded.recorded()
+            loss=loss,
+            prediction_logits=scores.get("logits"),
+            seq_relationship_logits=logits_I2,
+            mlm_sum=scores.get("mlm_sum"),
+            mlm_correct=scores.get("mlm_correct"),
+            **encoded.recorded(),
         )
 
 
 class BertKitForMaskedLM(_TiedToWordEmbeddings, _LabelledModel):
     """BERT with the masked LM head (section 3.1, task 1): logits [B, S, V] or [M, V]; labels [B, S] or [M]."""
 
-    output_class = MaskedLMOutput
+    output_class = BertKitMaskedLMOutput
 
     def __init__(self, config: BertKitConfig) -> None:
         super().__init__(config)
@@ -406,12 +401,12 @@ class BertKitForNextSentencePrediction(_LabelledModel):
     def __init__(self, config: BertKitConfig) -> None:
         super().__init__(config)
         self.bert = BertKitModel(config)
-        self.nsp_head = nn.Linear(config.hidden_size, 2)
+        self.nsp_head = Linear(config.hidden_size, 2)
         self.post_init()
 
-    def _score(self, encoded: Encoded, labels: Tensor | None) -> tuple[Tensor | None, Tensor]:
+    def _score(self, encoded: Encoded, labels: Tensor | None) -> dict[str, Tensor | None]:
         logits_I2 = self.nsp_head(encoded.pooled_ID)
-        return None if labels is None else F.cross_entropy(logits_I2, labels.view(-1)), logits_I2
+        return {"loss": None if labels is None else F.cross_entropy(logits_I2, labels.view(-1)), "logits": logits_I2}
 
 
 # ---- the heads of fine-tuning: section 3.2 and figure 4 ----
@@ -429,17 +424,17 @@ class BertKitForSequenceClassification(_LabelledModel):
         super().__init__(config)
         self.num_labels = _num_labels(config)
         self.bert = BertKitModel(config)
-        self.dropout = nn.Dropout(config.head_dropout)
-        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
+        self.dropout = Dropout(config.head_dropout)
+        self.classifier = Linear(config.hidden_size, self.num_labels)
         self.post_init()
 
-    def _score(self, encoded: Encoded, labels: Tensor | None) -> tuple[Tensor | None, Tensor]:
+    def _score(self, encoded: Encoded, labels: Tensor | None) -> dict[str, Tensor | None]:
         logits_IC = self.classifier(self.dropout(encoded.pooled_ID))
         if labels is None:
-            return None, logits_IC
+            return {"logits": logits_IC}
         if self.config.problem_type is None:
             self.config.problem_type = problem_type_of(self.num_labels, labels)
-        return sequence_loss(logits_IC, labels, self.config.problem_type), logits_IC
+        return {"loss": sequence_loss(logits_IC, labels, self.config.problem_type), "logits": logits_IC}
 
 
 class BertKitForTokenClassification(_LabelledModel):
@@ -451,14 +446,14 @@ class BertKitForTokenClassification(_LabelledModel):
         super().__init__(config)
         self.num_labels = _num_labels(config)
         self.bert = BertKitModel(config, add_pooling_layer=False)
-        self.dropout = nn.Dropout(config.head_dropout)
-        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
+        self.dropout = Dropout(config.head_dropout)
+        self.classifier = Linear(config.hidden_size, self.num_labels)
         self.post_init()
 
-    def _score(self, encoded: Encoded, labels: Tensor | None) -> tuple[Tensor | None, Tensor]:
+    def _score(self, encoded: Encoded, labels: Tensor | None) -> dict[str, Tensor | None]:
         logits_TC = self.classifier(self.dropout(encoded.hidden_TD))
         loss = None if labels is None else F.cross_entropy(logits_TC, encoded.layout.inward(labels))
-        return loss, encoded.layout.outward(logits_TC)
+        return {"loss": loss, "logits": encoded.layout.outward(logits_TC)}
 
 
 class BertKitForQuestionAnswering(BertKitPreTrainedModel):
@@ -468,7 +463,7 @@ class BertKitForQuestionAnswering(BertKitPreTrainedModel):
         super().__init__(config)
         self.num_labels = _num_labels(config)
         self.bert = BertKitModel(config, add_pooling_layer=False)
-        self.qa_outputs = nn.Linear(config.hidden_size, self.num_labels)
+        self.qa_outputs = Linear(config.hidden_size, self.num_labels)
         self.post_init()
 
     @can_return_tuple
@@ -505,8 +500,8 @@ class BertKitForMultipleChoice(BertKitPreTrainedModel):
     def __init__(self, config: BertKitConfig) -> None:
         super().__init__(config)
         self.bert = BertKitModel(config)
-        self.dropout = nn.Dropout(config.head_dropout)
-        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.dropout = Dropout(config.head_dropout)
+        self.classifier = Linear(config.hidden_size, 1)
         self.post_init()
 
     @can_return_tuple

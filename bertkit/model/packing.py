@@ -7,6 +7,7 @@ that hold no token are padding. Slot ``b * S + s`` of the flattened rows is slot
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -16,6 +17,10 @@ from transformers.utils.import_utils import is_tracing
 # What the caller gives and gets back: rows [B, S], packed [T], or the [1, T] of transformers' flattening collator.
 Form = Literal["rows", "packed", "flattened"]
 
+# Instances are of like length down to this share of the first one's; parts beyond so many cost more than they save.
+LIKE_LENGTH = 0.75
+MOST_PARTS = 8
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -24,6 +29,7 @@ class Layout:
     slots_T: the slot of every token, or None when every slot holds one (then moving is a view).
     mask: what a query may see; bool (True: visible) or additive float; [B, 1 or N, 1 or S, S] or None.
     padding_BS: True where the caller's rows hold padding that is computed all the same (tracing only), else None.
+    parts: the same tokens as several layouts, one behind the other, each of instances of like length; or none.
     """
 
     num_rows: int
@@ -34,6 +40,12 @@ class Layout:
     first_token_I: Tensor
     form: Form
     padding_BS: Tensor | None = None
+    parts: tuple["Layout", ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        """T."""
+        return self.num_rows * self.row_length if self.slots_T is None else self.slots_T.shape[0]
 
     def to_rows(self, tokens_T: Tensor, fill: float = 0.0) -> Tensor:
         """Lay packed tokens [T, ...] out as rows [B, S, ...], with `fill` in the slots that hold none."""
@@ -118,11 +130,32 @@ def packed_layout(cu_seqlens: Tensor, max_seqlen: int, num_tokens: int, *, form:
     """
     num_instances = cu_seqlens.shape[0] - 1
     slots_T = mask = None
+    parts: tuple[Layout, ...] = ()
     if num_tokens != num_instances * max_seqlen:
         slots_T = token_slots(cu_seqlens, max_seqlen, num_tokens)
         lengths_I = cu_seqlens.diff()
         mask = (torch.arange(max_seqlen, device=cu_seqlens.device) < lengths_I[:, None])[:, None, None, :]
-    return Layout(num_instances, max_seqlen, slots_T, mask, cu_seqlens, cu_seqlens[:-1], form)
+        parts = _parts(cu_seqlens, lengths_I)
+    return Layout(num_instances, max_seqlen, slots_T, mask, cu_seqlens, cu_seqlens[:-1], form, parts=parts)
+
+
+def _parts(cu_seqlens: Tensor, lengths_I: Tensor) -> tuple[Layout, ...]:
+    """Instances of like length by themselves, where that leaves few parts and asking for lengths costs no wait."""
+    if cu_seqlens.device.type != "cpu" or is_tracing(cu_seqlens):
+        return ()
+    lengths = lengths_I.tolist()
+    starts = [0]
+    for number, length in enumerate(lengths):
+        first = lengths[starts[-1]]
+        if not LIKE_LENGTH * first <= length <= first / LIKE_LENGTH:
+            starts.append(number)
+    if not 1 < len(starts) <= MOST_PARTS:
+        return ()
+    bounds = pairwise([*starts, len(lengths)])
+    return tuple(
+        packed_layout(part, int(part.diff().max()), int(part[-1]))
+        for part in (cu_seqlens[first : end + 1] - cu_seqlens[first] for first, end in bounds)
+    )
 
 
 def padded_layout(num_rows: int, row_length: int, attention_mask: Tensor | None, *, device: torch.device) -> Layout:
