@@ -1,6 +1,8 @@
 """The errors a user can mend: one sentence that says what is wrong and what to do."""
 
+import difflib
 import errno
+from collections.abc import Iterable
 from typing import Final
 
 # What the system says when there is no room left: on the disk, in the quota, in the file.
@@ -29,3 +31,9 @@ class CheckpointError(BertkitError):
 
 class HubError(BertkitError):
     """A Hugging Face Hub repository that cannot be read or written."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`: did you mean '...'?` for the known name most like this one, or nothing."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f": did you mean '{matches[0]}'?" if matches else ""

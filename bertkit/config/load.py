@@ -1,6 +1,5 @@
 """From a recipe and `--set` options to a validated config, and back to YAML."""
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from bertkit.config.schema import EXECUTION
-from bertkit.errors import ConfigError
+from bertkit.errors import ConfigError, nearest
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -48,7 +47,7 @@ def find_recipe(name: str, *, finetuning: bool = False) -> Path:
         return path
     if path.suffix in (".yaml", ".yml"):
         raise ConfigError(f"recipe file {name} does not exist")
-    raise ConfigError(f"no recipe is called '{name}'{_nearest(name, shipped)}; the recipes are {', '.join(shipped)}")
+    raise ConfigError(f"no recipe is called '{name}'{nearest(name, shipped)}; the recipes are {', '.join(shipped)}")
 
 
 def read_recipe(name: str) -> str:
@@ -167,7 +166,7 @@ def _explain(schema: type[BaseModel], problem: Mapping[str, Any]) -> str:
     dotted = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = list(_fields_at(schema, problem["loc"][:-1]))
-        return f"unknown key '{dotted}'{_nearest(str(problem['loc'][-1]), known)}"
+        return f"unknown key '{dotted}'{nearest(str(problem['loc'][-1]), known)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return message
@@ -210,8 +209,3 @@ def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _unindexed(dotted: str) -> str:
     return ".".join(part for part in dotted.split(".") if not part.isdigit())
-
-
-def _nearest(name: str, known: Any) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f": did you mean '{matches[0]}'?" if matches else ""

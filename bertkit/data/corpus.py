@@ -1,7 +1,6 @@
 """A corpus of text, whatever it lies in, as a stream of documents in a fixed order."""
 
 import json
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,8 +17,6 @@ from bertkit.data.seen import SeenHashes, hash_text
 from bertkit.data.sentences import Layout, check_language, is_wrapped, look_at_layout, split_sentences
 from bertkit.data.sources import SourceFile, find_files, is_hub_id
 from bertkit.errors import CorpusError
-
-logger = logging.getLogger(__name__)
 
 LEAST_LINE_CHARS: Final = 20
 

@@ -1,6 +1,5 @@
 """One row of the user's own file as an example, for every kind of problem."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -17,8 +16,6 @@ from bertkit.tasks.label_values import (
 )
 from bertkit.tasks.spec import Answer, Example, Label, ProblemName
 from bertkit.tasks.table import BrokenRow, TableRow, kind_of
-
-logger = logging.getLogger(__name__)
 
 # Where a list of answers gives no start, and the text is not there: the check says so.
 NOWHERE: Final = -1

@@ -12,8 +12,6 @@ from bertkit.data.texts import TextEncoder
 from bertkit.tasks.spec import Example
 from bertkit.train.loop import Batch, LossTerm
 
-IGNORED = -100
-
 
 @dataclass(frozen=True)
 class ProblemOptions:

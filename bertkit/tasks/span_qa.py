@@ -13,13 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bertkit.data.collate import IGNORED
 from bertkit.data.features import Array, Features, assemble_features, ranges
 from bertkit.data.texts import Pieces, TextEncoder
 from bertkit.data.windows import cut_into_windows, has_max_context, window_tokens
 from bertkit.errors import TaskError
 from bertkit.model import BertKitForQuestionAnswering
 from bertkit.model.packing import packed_layout
-from bertkit.tasks.problem import IGNORED, Problem, ProblemOptions, encoder_inputs
+from bertkit.tasks.problem import Problem, ProblemOptions, encoder_inputs
 from bertkit.tasks.span_decode import decode_spans
 from bertkit.tasks.spec import Answer, Example
 from bertkit.train.loop import Batch, LossTerm

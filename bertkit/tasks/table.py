@@ -1,7 +1,6 @@
 """Rows of the user's own CSV, TSV, JSONL and Parquet files, one at a time, each with the place it is found at."""
 
 import json
-import logging
 import re
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -14,8 +13,6 @@ from bertkit.data.dropped import Dropped
 from bertkit.data.sources import COMPRESSED, SourceFile, find_files
 from bertkit.errors import CorpusError, TaskError
 from bertkit.tasks.delimited import Cells, bounded_lines, read_cells
-
-logger = logging.getLogger(__name__)
 
 FORMATS: Final = {
     ".csv": "csv",

@@ -11,13 +11,14 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bertkit.data.collate import IGNORED
 from bertkit.data.features import Array, Features, assemble_features, ranges
 from bertkit.data.texts import TextEncoder
 from bertkit.data.windows import cut_at_words, has_max_context, window_tokens
 from bertkit.errors import TaskError
 from bertkit.model import BertKitForTokenClassification
 from bertkit.tasks.classification import unknown_label
-from bertkit.tasks.problem import IGNORED, Prediction, Problem, ProblemOptions, encoder_inputs
+from bertkit.tasks.problem import Prediction, Problem, ProblemOptions, encoder_inputs
 from bertkit.tasks.spec import Example
 from bertkit.train.loop import Batch, LossTerm
 

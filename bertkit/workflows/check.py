@@ -9,7 +9,7 @@ from bertkit.data.tokenizer import load_tokenizer
 from bertkit.errors import TaskError
 from bertkit.tasks.check import Report, balanced_weights, check_examples
 from bertkit.tasks.problem import ProblemOptions
-from bertkit.workflows.heads import bert_folder
+from bertkit.workflows.source import bert_folder
 from bertkit.workflows.task_data import TaskData, load_task
 
 logger = logging.getLogger(__name__)

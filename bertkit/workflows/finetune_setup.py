@@ -23,8 +23,9 @@ from bertkit.tasks.problems import PROBLEMS
 from bertkit.train.checkpoint import latest_checkpoint, list_checkpoints, restore
 from bertkit.train.state import TrainState
 from bertkit.workflows.check import checked
-from bertkit.workflows.heads import add_lora, bert_folder, freeze, layer_scale, load_with_head, open_bert_config
+from bertkit.workflows.heads import add_lora, freeze, layer_scale, load_with_head
 from bertkit.workflows.runs import RunFolder, write_aside
+from bertkit.workflows.source import bert_folder, open_bert_config
 from bertkit.workflows.task_data import TaskData, find_spec, option_values, vars_of
 from bertkit.workflows.training import build_state
 from bertkit.workflows.watch import Watcher

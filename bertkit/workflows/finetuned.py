@@ -17,9 +17,9 @@ from bertkit.tasks.problems import PROBLEMS
 from bertkit.tasks.registry import list_tasks
 from bertkit.tasks.spec import ProblemName, TaskSpec
 from bertkit.train.setup import build_accelerator
-from bertkit.workflows.heads import bert_folder, open_bert_config
 from bertkit.workflows.infer import Predictor
 from bertkit.workflows.runs import RunFolder
+from bertkit.workflows.source import bert_folder, open_bert_config
 from bertkit.workflows.task_data import own_spec
 
 _HEADS: dict[str, ProblemName] = {

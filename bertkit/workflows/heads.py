@@ -1,65 +1,24 @@
 """From a pre-trained BERT to the model that is fine-tuned: a new head, and what else begins anew or stays as it is."""
 
-import logging
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from bertkit.config.finetune import FinetuneModelConfig, LoraConfig
 from bertkit.errors import ConfigError
-from bertkit.model import BertKitConfig
 from bertkit.tasks.problem import Problem
-from bertkit.workflows.runs import RunFolder
-
-logger = logging.getLogger(__name__)
+from bertkit.workflows.source import bert_folder, cannot_open
 
 _HF_PROBLEM_TYPES = {
     "classification": "single_label_classification",
     "regression": "regression",
     "multi_label": "multi_label_classification",
 }
-
-_RUNS_NAMED = 8
-
-
-def bert_folder(source: str) -> str:
-    """What transformers can open: the export of a run, or the folder or Hub id that was given.
-
-    Raises:
-        ConfigError: the run has not been exported yet, or is none of those in the folder that is named.
-    """
-    run = RunFolder(Path(source))
-    if not run.path.exists() and (others := _runs_beside(run.path)):
-        # As a Hub id it would be looked up, again and again where there is no network.
-        raise ConfigError(f"there is no run {source}: {run.path.parent} holds {', '.join(others)}")
-    if not run.is_run():
-        return source
-    if not run.export.is_dir() and run.is_finetuning():
-        raise ConfigError(f"{source} is not finished: run its own bertkit finetune command again")
-    if not run.export.is_dir():
-        raise ConfigError(f"{source} is a run without an export: make one with bertkit export {source}")
-    return str(run.export)
-
-
-def open_bert_config(source: str) -> Any:
-    """The config of a BERT.
-
-    Raises:
-        ConfigError: there is none, or it is of another family; says what to give.
-    """
-    try:
-        config = AutoConfig.from_pretrained(bert_folder(source))
-    except (OSError, ValueError) as error:
-        raise ConfigError(_cannot_open(source, error)) from error
-    if config.model_type not in ("bert", BertKitConfig.model_type):
-        raise ConfigError(f"--from {source} is a '{config.model_type}' model: only BERT can be fine-tuned here")
-    return config
 
 
 def load_with_head(
@@ -84,7 +43,7 @@ def load_with_head(
             **head_fields(problem.name, labels),
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(_cannot_open(source, error)) from error
+        raise ConfigError(cannot_open(source, error)) from error
     model: PreTrainedModel = loaded[0]
     missing = [name for name in loaded[1]["missing_keys"] if name.startswith("bert.") and ".pooler." not in name]
     if missing:
@@ -110,7 +69,7 @@ def freeze(model: nn.Module, what: str) -> None:
     """Leaves 'embeddings', or the whole 'encoder' but not its pooler, out of training; 'none': nothing."""
     frozen = {"none": (), "embeddings": ("bert.embeddings.",), "encoder": ("bert.embeddings.", "bert.layers.")}[what]
     for name, parameter in model.named_parameters():
-        if name.startswith(frozen) and frozen:
+        if name.startswith(frozen):
             parameter.requires_grad_(False)
 
 
@@ -173,17 +132,3 @@ def _reinit_top(model: PreTrainedModel, num_layers: int) -> None:
             parameter._is_hf_initialized = False
         module._is_hf_initialized = False
         model._init_weights(module)
-
-
-def _runs_beside(path: Path) -> list[str]:
-    """Names of the runs in the folder that `path` would lie in, the newest first; the working folder's do not count."""
-    if path.parent == Path() or not path.parent.is_dir():
-        return []
-    runs = [each for each in path.parent.iterdir() if RunFolder(each).is_run()]
-    newest = sorted(runs, key=lambda run: RunFolder(run).config_file.stat().st_mtime, reverse=True)
-    return [run.name for run in newest[:_RUNS_NAMED]] + ["..."] * (len(newest) > _RUNS_NAMED)
-
-
-def _cannot_open(source: str, error: Exception) -> str:
-    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return f"--from {source} cannot be opened: give a BERT's folder, a run or a Hub id ({reason})"

@@ -5,13 +5,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from bertkit.config.schema import ModelConfig, PretrainConfig
 from bertkit.data.tokenizer import load_tokenizer
 from bertkit.data.vocabulary import Vocabulary
 from bertkit.errors import ConfigError
-from bertkit.model import BertKitConfig, BertKitForMaskedLM, BertKitForPreTraining
+from bertkit.model import BertKitForMaskedLM, BertKitForPreTraining
+from bertkit.workflows.source import bert_folder, cannot_open, open_bert_config
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +31,7 @@ def with_initial_shape(config: PretrainConfig) -> PretrainConfig:
     source = config.train.init_from
     if source is None:
         return config
-    try:
-        initial = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise ConfigError(_cannot_open(source, error)) from error
-    if initial.model_type not in ("bert", BertKitConfig.model_type):
-        raise ConfigError(f"--from {source} is a '{initial.model_type}' model: only BERT can be trained further here")
+    initial = open_bert_config(source)
     longest = max(phase.max_seq_length for phase in config.train.phases)
     if longest > initial.max_position_embeddings:
         raise ConfigError(
@@ -46,7 +42,7 @@ def with_initial_shape(config: PretrainConfig) -> PretrainConfig:
     shape = {name: getattr(initial, name) for name in ModelConfig.model_fields if name not in kept}
     tokenizer = config.data.tokenizer
     if tokenizer.path is None:
-        tokenizer = tokenizer.model_copy(update={"path": source})
+        tokenizer = tokenizer.model_copy(update={"path": bert_folder(source)})
     data = config.data.model_copy(update={"tokenizer": tokenizer})
     return config.model_copy(update={"model": config.model.model_copy(update=shape), "data": data})
 
@@ -61,10 +57,10 @@ def load_initial(config: PretrainConfig) -> PreTrainedModel:
     torch.manual_seed(config.train.seed)
     try:
         loaded: Any = model_class(config).from_pretrained(
-            source, dtype=torch.float32, output_loading_info=True, **_dropouts(config.model)
+            bert_folder(str(source)), dtype=torch.float32, output_loading_info=True, **_dropouts(config.model)
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(_cannot_open(str(source), error)) from error
+        raise ConfigError(cannot_open(str(source), error)) from error
     model: PreTrainedModel = loaded[0]
     found = loaded[1]
     heads = sorted({name.split(".")[0] for name in found["missing_keys"] if not name.startswith("bert.")})
@@ -79,7 +75,7 @@ def check_initial_tokenizer(config: PretrainConfig, vocabulary: Vocabulary) -> N
     Raises:
         ConfigError: the store was made with another vocabulary.
     """
-    source = str(config.train.init_from)
+    source = bert_folder(str(config.train.init_from))
     if load_tokenizer(source).vocabulary.pieces != vocabulary.pieces:
         raise ConfigError(
             f"the text was tokenised with another vocabulary than that of --from {source}: prepare it with "
@@ -89,8 +85,3 @@ def check_initial_tokenizer(config: PretrainConfig, vocabulary: Vocabulary) -> N
 
 def _dropouts(shape: ModelConfig) -> dict[str, Any]:
     return {name: getattr(shape, name) for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
-
-
-def _cannot_open(source: str, error: Exception) -> str:
-    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return f"--from {source} cannot be opened: give a BERT's folder or Hub id ({reason})"

@@ -1,7 +1,6 @@
 """Several fine-tuning runs as one: seeds, the paper's grid, all tasks of GLUE; what is finished is not run again."""
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -16,8 +15,6 @@ from bertkit.tasks.registry import find_task
 from bertkit.workflows.finetune import FinetuneSummary, finetune
 from bertkit.workflows.runs import RunFolder, write_aside
 from bertkit.workflows.watch import Unwatched, Watcher
-
-logger = logging.getLogger(__name__)
 
 # Devlin et al. 2019, appendix A.3: what to search for each task.
 PAPER_GRID: Mapping[str, Sequence[Any]] = {

@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_encoder import pieces_of, toy_encoder, toy_model
 
+from bertkit.data.collate import IGNORED
 from bertkit.data.features import collate_features
 from bertkit.data.texts import TextEncoder
 from bertkit.data.tokenizer import load_tokenizer
 from bertkit.errors import TaskError
 from bertkit.model import BertKitForQuestionAnswering, to_stock
-from bertkit.tasks.problem import IGNORED, ProblemOptions
+from bertkit.tasks.problem import ProblemOptions
 from bertkit.tasks.span_qa import SPAN_QA
 from bertkit.tasks.spec import Answer, Example
 

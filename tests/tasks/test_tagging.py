@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_encoder import padded_rows, pieces_of, toy_encoder, toy_model
 
+from bertkit.data.collate import IGNORED
 from bertkit.data.features import collate_features
 from bertkit.errors import TaskError
 from bertkit.model import BertKitForTokenClassification, to_stock
-from bertkit.tasks.problem import IGNORED, ProblemOptions
+from bertkit.tasks.problem import ProblemOptions
 from bertkit.tasks.spec import Example
 from bertkit.tasks.tagging import TAGGING
 

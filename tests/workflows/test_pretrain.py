@@ -438,7 +438,7 @@ def test_fp16_on_a_cpu_is_refused(store, tmp_path):
 
 
 def test_from_something_that_is_no_bert_is_refused(corpus_dir, tmp_path):
-    with pytest.raises(ConfigError, match="cannot be opened: give a BERT's folder or Hub id"):
+    with pytest.raises(ConfigError, match="cannot be opened: give a BERT's folder, a run or a Hub id"):
         pretrain(tiny_config(corpus_dir, train__init_from=str(tmp_path / "nothing")), tmp_path / "run")
 
 

@@ -1,6 +1,5 @@
 """What every metric asks of its input, and the arithmetic they share."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -35,12 +34,6 @@ def check_names(values: Iterable[Any], what: str) -> None:
     for value in values:
         if not isinstance(value, str):
             raise TaskError(f"{what} hold {value!r}, which is not text: labels are scored by name, never by id")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`: did you mean '...'?` for the known name most like this one, or nothing."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f": did you mean '{matches[0]}'?" if matches else ""
 
 
 def ratio(part: float, whole: float) -> float:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bertkit.errors import TaskError
+from bertkit.errors import TaskError, nearest
 from bertkit.tasks.scoring.checks import (
     Scores,
     check_names,
     check_paired,
-    nearest,
     precision_recall_f1,
     ratio,
 )

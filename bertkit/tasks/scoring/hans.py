@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from bertkit.errors import TaskError
-from bertkit.tasks.scoring.checks import Scores, check_names, check_paired, nearest, ratio
+from bertkit.errors import TaskError, nearest
+from bertkit.tasks.scoring.checks import Scores, check_names, check_paired, ratio
 
 ENTAILMENT = "entailment"
 NON_ENTAILMENT = "non-entailment"

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import evaluate
 
-from bertkit.errors import TaskError
+from bertkit.errors import TaskError, nearest
 from bertkit.tasks.scoring import module
-from bertkit.tasks.scoring.checks import Scores, nearest
+from bertkit.tasks.scoring.checks import Scores
 
 _CLASSES: Final[Mapping[str, type[module.OfflineMetric]]] = {
     "accuracy": module.Accuracy,

@@ -6,8 +6,8 @@ from operator import eq
 
 import numpy as np
 
-from bertkit.errors import TaskError
-from bertkit.tasks.scoring.checks import Scores, check_names, check_paired, nearest, precision_recall_f1, ratio
+from bertkit.errors import TaskError, nearest
+from bertkit.tasks.scoring.checks import Scores, check_names, check_paired, precision_recall_f1, ratio
 from bertkit.tasks.scoring.chunks import (
     SCHEMES,
     Chunks,
