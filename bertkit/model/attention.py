@@ -29,15 +29,17 @@ def attend(
 ) -> tuple[Tensor, Tensor | None]:
     """Let every token attend to the tokens of its own instance (Devlin et al. 2019, section 3; Vaswani et al. 2017).
 
-    qkv_T3NH: queries, keys and values; returns contexts [T, N, H] and, from `eager`, the weights [B, N, S, S] in rows.
+    qkv_T3NH: queries, keys and values, of more tokens than `layout` has if the last ones stand for nothing; returns
+    contexts [T, N, H] and, from `eager`, the weights [B, N, S, S] in rows.
     """
     return BACKENDS[implementation](qkv_T3NH, layout, dropout)
 
 
 def eager_attention(qkv_T3NH: Tensor, layout: Layout, dropout: float) -> tuple[Tensor, Tensor | None]:
     """Attention written out, for its weights and as the reference of the other backends."""
-    context_BNSH, weights_BNSS = _written_out(*_rows(qkv_T3NH, layout), layout.mask, dropout)
-    return layout.to_tokens(context_BNSH.transpose(1, 2)), weights_BNSS
+    context_BNSH, weights_BNSS = _written_out(*_rows(qkv_T3NH[: layout.num_tokens], layout), layout.mask, dropout)
+    context_TNH = layout.to_tokens(context_BNSH.transpose(1, 2))
+    return F.pad(context_TNH, (0, 0, 0, 0, 0, len(qkv_T3NH) - layout.num_tokens)), weights_BNSS
 
 
 def sdpa_attention(qkv_T3NH: Tensor, layout: Layout, dropout: float) -> tuple[Tensor, Tensor | None]:
@@ -45,10 +47,10 @@ def sdpa_attention(qkv_T3NH: Tensor, layout: Layout, dropout: float) -> tuple[Te
     if _varlen_takes(qkv_T3NH, layout, dropout):
         return varlen_attention(qkv_T3NH, layout), None
     if layout.parts:
-        # Padding costs by the square of the longest row, so rows of like length are laid out by themselves.
-        tokens = qkv_T3NH.split([part.num_tokens for part in layout.parts])
+        sizes = [part.num_tokens for part in layout.parts]
+        *tokens, rest = qkv_T3NH.split([*sizes, len(qkv_T3NH) - layout.num_tokens])
         contexts = [sdpa_attention(qkv, part, dropout)[0] for qkv, part in zip(tokens, layout.parts, strict=True)]
-        return torch.cat(contexts), None
+        return torch.cat([*contexts, torch.zeros_like(rest[:, 0])]), None
     query, key, value = _rows(qkv_T3NH, layout)
     if _written_out_is_faster(query, dropout):
         context_BNSH, _ = _written_out(query, key, value, layout.mask, dropout)

@@ -43,6 +43,7 @@ class _OneDnnLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient_MN: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         input_MK, weight_NK = ctx.saved_tensors
+        gradient_MN = gradient_MN.contiguous()
         needs_input, needs_weight, needs_bias = ctx.needs_input_grad
         return (
             linear(gradient_MN, weight_NK.t()) if needs_input else None,

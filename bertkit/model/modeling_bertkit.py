@@ -14,6 +14,7 @@ Every class has two doors to one forward:
 
 # mypy: disallow-untyped-decorators=False
 # Annotations must stay objects, not strings: transformers reads them to learn which outputs a forward can record.
+from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
 import torch
@@ -37,9 +38,9 @@ from bertkit.model.attention import attend
 from bertkit.model.configuration_bertkit import BertKitConfig
 from bertkit.model.dropout import Dropout
 from bertkit.model.linear import Linear
-from bertkit.model.losses import problem_type_of, sequence_loss, span_loss
+from bertkit.model.losses import IGNORED, problem_type_of, sequence_loss, span_loss
 from bertkit.model.outputs import BertKitForPreTrainingOutput, BertKitMaskedLMOutput, Encoded
-from bertkit.model.packing import Layout, layout_of, the_one_given
+from bertkit.model.packing import Layout, layout_of, rounded_up, the_one_given
 from bertkit.model.vocabulary_loss import vocabulary_loss
 
 
@@ -188,6 +189,9 @@ class BertKitMaskedLMHead(nn.Module):
 
     def sums(self, hidden_MD: Tensor, labels_M: Tensor) -> dict[str, Tensor]:
         """Sum the loss and count the right words over the targets, without logits [M, V] in memory."""
+        if hidden_MD.device.type == "cpu":
+            more = rounded_up(len(hidden_MD)) - len(hidden_MD)
+            hidden_MD, labels_M = F.pad(hidden_MD, (0, 0, 0, more)), F.pad(labels_M, (0, more), value=IGNORED)
         loss, correct = vocabulary_loss(self._transformed(hidden_MD), self.decoder.weight, self.decoder.bias, labels_M)
         return {"mlm_sum": loss, "mlm_correct": correct}
 
@@ -280,10 +284,11 @@ class BertKitModel(BertKitPreTrainedModel):
         given = the_one_given(input_ids, inputs_embeds)
         embeddings_TD = self.embeddings(given, token_type_ids, position_ids, layout)
         recorded = kwargs.get("output_hidden_states", self.config.output_hidden_states)
-        hidden = layout.outward(embeddings_TD) if recorded else embeddings_TD
+        inside = replace(layout, tail=0) if recorded else layout
+        hidden = layout.outward(embeddings_TD) if recorded else F.pad(embeddings_TD, (0, 0, 0, layout.tail))
         for layer in self.layers:
-            hidden = layer(hidden, layout)
-        hidden_TD = layout.inward(hidden) if recorded else hidden
+            hidden = layer(hidden, inside)
+        hidden_TD = layout.inward(hidden) if recorded else hidden[: len(embeddings_TD)]
         pooled_ID = None if self.pooler is None else self.pooler(hidden_TD.index_select(0, layout.first_token_I))
         states = hidden if recorded else layout.outward(hidden_TD)
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled_ID)

@@ -6,7 +6,8 @@ Packed, T tokens of I instances stand one after another; in rows, each instance 
 that hold no token are padding. Slot ``b * S + s`` of the flattened rows is slot s of row b.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -17,9 +18,10 @@ from transformers.utils.import_utils import is_tracing
 # What the caller gives and gets back: rows [B, S], packed [T], or the [1, T] of transformers' flattening collator.
 Form = Literal["rows", "packed", "flattened"]
 
-# Instances are of like length down to this share of the first one's; parts beyond so many cost more than they save.
-LIKE_LENGTH = 0.75
-MOST_PARTS = 8
+# What keeps the shapes of matrix products few on a CPU. Its libraries compile a kernel for every new shape and keep it:
+# with every batch of another number of tokens, half of a bfloat16 step went into that, and a GB of memory.
+INSTANCES_A_PART = 8
+ROW_MULTIPLE = 16
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Layout:
     slots_T: the slot of every token, or None when every slot holds one (then moving is a view).
     mask: what a query may see; bool (True: visible) or additive float; [B, 1 or N, 1 or S, S] or None.
     padding_BS: True where the caller's rows hold padding that is computed all the same (tracing only), else None.
-    parts: the same tokens as several layouts, one behind the other, each of instances of like length; or none.
+    parts: the same tokens as layouts of a few instances each, one behind the other; none but on a CPU.
+    tail: how many tokens of nothing the encoder adds behind them, to come to a number that it often sees.
     """
 
     num_rows: int
@@ -41,6 +44,7 @@ class Layout:
     form: Form
     padding_BS: Tensor | None = None
     parts: tuple["Layout", ...] = ()
+    tail: int = 0
 
     @property
     def num_tokens(self) -> int:
@@ -128,34 +132,35 @@ def packed_layout(cu_seqlens: Tensor, max_seqlen: int, num_tokens: int, *, form:
 
     cu_seqlens: [I + 1] int32, where each instance starts and, last, T; max_seqlen: length of the longest one.
     """
+    layout = _in_rows(cu_seqlens, max_seqlen, num_tokens, form=form)
+    if cu_seqlens.device.type != "cpu" or is_tracing(cu_seqlens):
+        return layout
+    return replace(layout, parts=tuple(_parts(cu_seqlens)), tail=rounded_up(num_tokens) - num_tokens)
+
+
+def rounded_up(count: int) -> int:
+    """The next number of which there are few: at most a 32nd more than `count` from 256 on, else a multiple of 8."""
+    multiple = max(8, 1 << max(0, count.bit_length() - 1) >> 5)
+    return -(-count // multiple) * multiple
+
+
+def _in_rows(cu_seqlens: Tensor, row_length: int, num_tokens: int, *, form: Form = "packed") -> Layout:
     num_instances = cu_seqlens.shape[0] - 1
     slots_T = mask = None
-    parts: tuple[Layout, ...] = ()
-    if num_tokens != num_instances * max_seqlen:
-        slots_T = token_slots(cu_seqlens, max_seqlen, num_tokens)
-        lengths_I = cu_seqlens.diff()
-        mask = (torch.arange(max_seqlen, device=cu_seqlens.device) < lengths_I[:, None])[:, None, None, :]
-        parts = _parts(cu_seqlens, lengths_I)
-    return Layout(num_instances, max_seqlen, slots_T, mask, cu_seqlens, cu_seqlens[:-1], form, parts=parts)
+    if num_tokens != num_instances * row_length:
+        slots_T = token_slots(cu_seqlens, row_length, num_tokens)
+        mask = (torch.arange(row_length, device=cu_seqlens.device) < cu_seqlens.diff()[:, None])[:, None, None, :]
+    return Layout(num_instances, row_length, slots_T, mask, cu_seqlens, cu_seqlens[:-1], form)
 
 
-def _parts(cu_seqlens: Tensor, lengths_I: Tensor) -> tuple[Layout, ...]:
-    """Instances of like length by themselves, where that leaves few parts and asking for lengths costs no wait."""
-    if cu_seqlens.device.type != "cpu" or is_tracing(cu_seqlens):
-        return ()
-    lengths = lengths_I.tolist()
-    starts = [0]
-    for number, length in enumerate(lengths):
-        first = lengths[starts[-1]]
-        if not LIKE_LENGTH * first <= length <= first / LIKE_LENGTH:
-            starts.append(number)
-    if not 1 < len(starts) <= MOST_PARTS:
-        return ()
-    bounds = pairwise([*starts, len(lengths)])
-    return tuple(
-        packed_layout(part, int(part.diff().max()), int(part[-1]))
-        for part in (cu_seqlens[first : end + 1] - cu_seqlens[first] for first, end in bounds)
-    )
+def _parts(cu_seqlens: Tensor) -> Iterator[Layout]:
+    """Neighbours by themselves: where instances stand in order of length, little is padding, and the cache holds it."""
+    bounds = cu_seqlens.tolist()
+    for first in range(0, len(bounds) - 1, INSTANCES_A_PART):
+        own = bounds[first : first + INSTANCES_A_PART + 1]
+        longest = max(end - start for start, end in pairwise(own))
+        row_length = -(-longest // ROW_MULTIPLE) * ROW_MULTIPLE
+        yield _in_rows(cu_seqlens[first : first + len(own)] - own[0], row_length, own[-1] - own[0])
 
 
 def padded_layout(num_rows: int, row_length: int, attention_mask: Tensor | None, *, device: torch.device) -> Layout:

@@ -18,8 +18,9 @@ _LEAST_ROWS = 32
 def vocabulary_loss(hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor, labels_M: Tensor) -> tuple[Tensor, Tensor]:
     """Sum the cross entropy of `hidden @ weight.T + bias` over M targets, and count where the target scores highest.
 
-    Equal to torch's `linear`, then `cross_entropy` in float32, to rounding. The gradient of a cross entropy is known as
-    soon as its logits are, so it is formed on the way forward; matrices are multiplied in autocast's precision.
+    A label below 0 is no target. Equal to torch's `linear`, then `cross_entropy` in float32, to rounding. The gradient
+    of a cross entropy is known as soon as its logits are, so it is formed on the way forward; matrices are multiplied
+    in autocast's precision.
     """
     total, correct = _VocabularyLoss.apply(hidden_MD, weight_VD, bias_V, labels_M)
     return total, correct
@@ -43,15 +44,17 @@ class _VocabularyLoss(torch.autograd.Function):
             for first in range(0, len(hidden_MD), rows):
                 hidden_RD, label_R1 = hidden_MD[first : first + rows], labels_M[first : first + rows, None]
                 scores_RV = multiply(hidden_RD, matrix_VD, offset_V).float()
+                target_R1 = (label_R1 >= 0).float()
+                label_R1 = label_R1.clamp(min=0)
                 highest_R1, own_R1 = scores_RV.amax(1, keepdim=True), scores_RV.gather(1, label_R1)
                 exp_RV = scores_RV.sub_(highest_R1).exp_()
                 sum_R1 = exp_RV.sum(1, keepdim=True)
-                total += (sum_R1.log() + highest_R1 - own_R1).sum()
-                correct += (own_R1 == highest_R1).sum()
+                total += ((sum_R1.log() + highest_R1 - own_R1) * target_R1).sum()
+                correct += ((own_R1 == highest_R1) * target_R1).sum().long()
                 if weight_grad_VD is None:
                     continue
                 # Softmax minus one at the target.
-                grad_RV = exp_RV.div_(sum_R1).scatter_add_(1, label_R1, torch.full_like(sum_R1, -1.0))
+                grad_RV = exp_RV.mul_(target_R1 / sum_R1).scatter_add_(1, label_R1, -target_R1)
                 bias_grad_V += grad_RV.sum(0)
                 grad_RV = grad_RV.to(dtype)
                 hidden_grad_MD[first : first + rows] = multiply(grad_RV, matrix_VD.t())

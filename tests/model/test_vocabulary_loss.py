@@ -79,3 +79,14 @@ def test_second_derivatives_are_refused() -> None:
     loss, _ = vocabulary_loss(*inputs, labels)
     with pytest.raises(RuntimeError, match="second derivative"):
         torch.autograd.grad(loss, inputs[0], create_graph=True)
+
+
+def test_rows_without_a_target_change_nothing() -> None:
+    found = []
+    for extra in (0, 5):
+        *inputs, labels = drawn()
+        hidden = torch.cat([inputs[0], torch.randn(extra, D)])
+        loss, correct = vocabulary_loss(hidden, *inputs[1:], F.pad(labels, (0, extra), value=-100))
+        loss.backward()
+        found.append([loss, correct, *(tensor.grad for tensor in inputs)])
+    torch.testing.assert_close(*found)
