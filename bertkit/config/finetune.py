@@ -8,7 +8,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bertkit.config.schema import EXECUTION, EveryConfig, OptimConfig, PositiveInt, Section, Share
+from bertkit.config.schema import (
+    EXECUTION,
+    MICRO_BATCH_TOKENS,
+    EveryConfig,
+    OptimConfig,
+    PositiveInt,
+    Section,
+    Share,
+    TokenBudget,
+)
 
 DEFAULT_BERT = "google-bert/bert-base-uncased"
 
@@ -93,7 +102,7 @@ class FinetuneModelConfig(Section):
 
 
 class FinetuneOptimConfig(OptimConfig):
-    """AdamW with bias correction and its schedule."""
+    """The optimizer and its schedule, with what the task says where it is left null."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = Field(  # type: ignore[assignment]
         None, description="Peak learning rate; null: the task's."
@@ -115,8 +124,11 @@ class FinetuneTrainConfig(Section):
     global_batch_size: PositiveInt | None = Field(
         None, description="Examples an optimizer step, over all devices; null: the task's."
     )
-    micro_batch_size: PositiveInt = Field(
-        32, description="Examples a forward pass on one device.", json_schema_extra=EXECUTION
+    micro_batch_tokens: TokenBudget = Field("auto", description=MICRO_BATCH_TOKENS, json_schema_extra=EXECUTION)
+    micro_batch_size: PositiveInt | None = Field(
+        None,
+        description="Examples a forward pass on one device; null: as many as the tokens allow.",
+        json_schema_extra=EXECUTION,
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="'auto': bf16 where the device computes it fast, else fp32."

@@ -6,15 +6,30 @@ Derived numbers are methods; checks across fields name both fields and the fix.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+
+def _number_or_auto(value: object) -> object:
+    if value in ("auto", None) or (isinstance(value, int) and value > 0):
+        return value
+    raise PydanticCustomError("tokens", "give a number of tokens, 'auto' or null")
+
+
+TokenBudget = Annotated[PositiveInt | Literal["auto"] | None, BeforeValidator(_number_or_auto)]
+
 # Fields that change how a run is executed or watched, never which weights come out:
 # a run folder continues under other values of these.
 EXECUTION: JsonDict = {"execution_only": True}
+
+MICRO_BATCH_TOKENS = (
+    "Tokens a forward pass on one device, halved whenever memory runs out; 'auto': what suits the device; null: no "
+    "bound."
+)
 
 
 class Section(BaseModel):
@@ -143,8 +158,12 @@ class MaskingConfig(Section):
 
 
 class OptimConfig(Section):
-    """AdamW with bias correction and its schedule."""
+    """The optimizer and its schedule."""
 
+    name: Literal["adamw", "lamb"] = Field(
+        "adamw",
+        description="AdamW with bias correction; LAMB for batches of thousands (pip install 'bertkit[lamb]').",
+    )
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="Peak learning rate.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         0.01, description="Decoupled decay; none on biases and LayerNorm."
@@ -172,6 +191,11 @@ class PhaseConfig(Section):
 
     max_seq_length: Annotated[int, Field(ge=8)] = Field(128, description="Longest instance, in tokens.")
     share: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Share of the run spent in this phase.")
+    micro_batch_tokens: TokenBudget = Field(
+        None,
+        description="Tokens a forward pass in this phase; null: train.micro_batch_tokens.",
+        json_schema_extra=EXECUTION,
+    )
     micro_batch_size: PositiveInt | None = Field(
         None,
         description="Instances a forward pass in this phase; null: train.micro_batch_size.",
@@ -189,8 +213,11 @@ class TrainConfig(Section):
         None, description="BERT folder or Hub id to continue from, instead of random weights."
     )
     global_batch_size: PositiveInt = Field(256, description="Instances an optimizer step, over all devices.")
-    micro_batch_size: PositiveInt = Field(
-        32, description="Instances a forward pass on one device.", json_schema_extra=EXECUTION
+    micro_batch_tokens: TokenBudget = Field("auto", description=MICRO_BATCH_TOKENS, json_schema_extra=EXECUTION)
+    micro_batch_size: PositiveInt | None = Field(
+        None,
+        description="Instances a forward pass on one device; null: as many as the tokens allow.",
+        json_schema_extra=EXECUTION,
     )
     max_steps: PositiveInt | None = Field(None, description="Optimizer steps to run.")
     epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="Passes over the corpus, instead of steps.")
@@ -223,7 +250,11 @@ class TrainConfig(Section):
             raise ValueError(f"the shares of train.phases must add up to 1, not {shares}")
         return self
 
-    def micro_batch_of(self, phase: int) -> int:
+    def micro_batch_tokens_of(self, phase: int) -> TokenBudget:
+        """Tokens a forward pass on one device in phase number `phase`."""
+        return self.phases[phase].micro_batch_tokens or self.micro_batch_tokens
+
+    def micro_batch_of(self, phase: int) -> int | None:
         """Instances a forward pass on one device in phase number `phase`."""
         return self.phases[phase].micro_batch_size or self.micro_batch_size
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from bertkit.data.collate import Batch, DataCollatorForPretraining
 from bertkit.data.instances import Block, BlockEpoch, PairRule, draw_block
-from bertkit.data.pairs import NOT_NEXT
+from bertkit.data.pairs import NOT_NEXT, Ints
 from bertkit.data.store import StoreSplit
 from bertkit.data.vocabulary import Vocabulary
 
@@ -49,28 +49,50 @@ class StepBatch:
 
 @dataclass(frozen=True)
 class Batching:
-    """How the examples of a step are shared out: evenly over processes, then over forward passes."""
+    """How the examples of a step are shared out: over processes and, where there are bounds, over forward passes."""
 
     global_batch_size: int
-    micro_batch_size: int
+    micro_batch_size: int | None = None
     rank: int = 0
     num_processes: int = 1
 
     def steps(
-        self, places: Iterator[tuple[Item, Position]], collate: Callable[[list[Item]], Batch]
+        self,
+        places: Iterator[tuple[Item, int, Position]],
+        collate: Callable[[list[Item]], Batch],
+        *,
+        micro_batch_tokens: int | None = None,
     ) -> Iterator[StepBatch]:
-        """This process's part of every step, from endless items that each come with the position behind them."""
-        share = slice(*((self.rank + end) * self.global_batch_size // self.num_processes for end in (0, 1)))
+        """This process's part of every step, from endless (item, its tokens, the position behind it)."""
         while True:
-            step = list(islice(places, self.global_batch_size))
-            own = [item for item, _ in step[share]]
-            starts = range(0, len(own), self.micro_batch_size)
-            micro_batches = tuple(collate(own[start : start + self.micro_batch_size]) for start in starts)
-            yield StepBatch(micro_batches, step[-1][1])
+            items, lengths, positions = zip(*islice(places, self.global_batch_size), strict=True)
+            cuts = self.cut(np.array(lengths), micro_batch_tokens=micro_batch_tokens)
+            yield StepBatch(tuple(collate([items[number] for number in cut]) for cut in cuts), positions[-1])
+
+    def cut(self, lengths_I: Ints, *, micro_batch_tokens: int | None = None) -> list[Ints]:
+        """This process's micro-batches of one step, longest first, as numbers of its items; one too long goes alone.
+
+        Items are dealt out by length, so every process gets about as many tokens and exactly as many micro-batches,
+        which parameters that are spread over processes need. `lengths_I`: tokens of every item of the step.
+        """
+        order = np.argsort(-lengths_I, kind="stable")
+        # The process that is dealt the first, the longest, of every round decides for all.
+        behind = np.cumsum(lengths_I[order[:: self.num_processes]])
+        own, cuts, start = order[self.rank :: self.num_processes], [], 0
+        while start < len(behind):
+            stop = len(behind)
+            if micro_batch_tokens is not None:
+                before = behind[start - 1] if start else 0
+                stop = max(start + 1, int(np.searchsorted(behind, before + micro_batch_tokens, side="right")))
+            if self.micro_batch_size is not None:
+                stop = min(stop, start + self.micro_batch_size)
+            cuts.append(own[start:stop])
+            start = stop
+        return cuts
 
 
 class PretrainingLoader:
-    """Batches of one split for ever, the same whatever the number of processes and the micro batch size."""
+    """Batches of one split for ever; a step holds the same instances whatever the processes and the micro-batches."""
 
     def __init__(
         self,
@@ -94,9 +116,12 @@ class PretrainingLoader:
         # Two: a step may straddle the end of one block and the start of the next.
         self._draw = lru_cache(maxsize=2)(self._draw_block)
 
-    def steps(self, position: Position = Position()) -> "Prefetched[StepBatch]":
+    def steps(
+        self, position: Position = Position(), *, micro_batch_tokens: int | None = None
+    ) -> "Prefetched[StepBatch]":
         """This process's part of every step from `position` on, without end; prepared ahead in a thread."""
-        return Prefetched(self._batching.steps(self._places(position), self._collate), depth=PREFETCHED_STEPS)
+        steps = self._batching.steps(self._places(position), self._collate, micro_batch_tokens=micro_batch_tokens)
+        return Prefetched(steps, depth=PREFETCHED_STEPS)
 
     def num_instances(self, epoch: int = 0) -> int:
         """Instances of one epoch; draws every block once to count them."""
@@ -111,13 +136,14 @@ class PretrainingLoader:
     def _collate(self, places: list[tuple[BlockEpoch, int]]) -> Batch:
         return self._collator([drawn[place] for drawn, place in places])
 
-    def _places(self, position: Position) -> Iterator[tuple[tuple[BlockEpoch, int], Position]]:
-        """Every instance from `position` on, with the position behind it."""
+    def _places(self, position: Position) -> Iterator[tuple[tuple[BlockEpoch, int], int, Position]]:
+        """Every instance from `position` on, its tokens, and the position behind it."""
         epoch, block, instance = position.epoch, position.block, position.instance
         while True:
             drawn = self._draw(epoch, block)
+            lengths_I = instance_lengths(drawn)
             for place in range(instance, len(drawn)):
-                yield (drawn, place), Position(epoch, block, place + 1)
+                yield (drawn, place), int(lengths_I[place]), Position(epoch, block, place + 1)
             instance, block = 0, block + 1
             if block == self._num_blocks:
                 epoch, block = epoch + 1, 0
@@ -127,6 +153,15 @@ class PretrainingLoader:
         # Blocks are grouped anew, so that what one read from its shards is freed with it.
         block = group_shards(self._split, sentences_a_block=self._sentences_a_block)[order[place]]
         return draw_block(block, self._vocabulary, self.rule, seed=self._seed, epoch=epoch)
+
+
+def instance_lengths(drawn: BlockEpoch) -> Ints:
+    """Tokens of every instance in its shuffled order, [I], without building one."""
+    pairs, behind = drawn.pairs, np.concatenate([[0], np.cumsum(drawn.block.sentence_lengths_S)])
+    tokens_I = behind[pairs.a_stop] - behind[pairs.a_start] + behind[pairs.b_stop] - behind[pairs.b_start]
+    special_I = 2 + (pairs.b_start < pairs.b_stop)
+    lengths_I: Ints = np.minimum(tokens_I + special_I, drawn.rule.max_seq_length)[drawn.order]
+    return lengths_I
 
 
 def group_shards(split: StoreSplit, *, sentences_a_block: int = SENTENCES_A_BLOCK) -> tuple[Block, ...]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
+from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 
 from bertkit.errors import BertkitError
@@ -53,6 +54,14 @@ class NonFiniteLossError(BertkitError):
     """Loss or gradient is not a finite number; the update was not made."""
 
 
+class MemoryExceededError(BertkitError):
+    """The device had no room for the forward and backward pass of a micro-batch of so many `tokens`."""
+
+    def __init__(self, tokens: int, remedy: str = "") -> None:
+        super().__init__(f"out of memory at {tokens:,} tokens a forward pass{remedy}")
+        self.tokens = tokens
+
+
 def train_steps(
     state: TrainState,
     steps: Iterator[StepBatch],
@@ -70,6 +79,7 @@ def train_steps(
 
     Raises:
         NonFiniteLossError: before the update that would have spoilt the weights.
+        MemoryExceededError: before the update too; `state` is as it was but for its gradients.
     """
     for batch in steps:
         counts = _reduce_counts(_count(batch, count_fn), accelerator)
@@ -79,10 +89,7 @@ def train_steps(
             # Gradients meet other processes once a step, on the last backward.
             is_last = number == len(batch.micro_batches) - 1
             with contextlib.nullcontext() if is_last else accelerator.no_sync(state.model):
-                terms = loss_fn(state.model, send_to_device(micro_batch, accelerator.device, non_blocking=True))
-                # Data parallelism averages gradients over processes; the counts are global already.
-                shares = [term.sum / max(counts[name], 1) for name, term in terms.items()]
-                accelerator.backward(torch.stack(shares).sum() * accelerator.num_processes)
+                terms = add_gradients(state.model, micro_batch, loss_fn, counts=counts, accelerator=accelerator)
             totals = {name: _add(totals.get(name), term) for name, term in terms.items()}
         grad_norm = accelerator.clip_grad_norm_(state.model.parameters(), max_grad_norm)
         totals = {name: _reduce_term(term, accelerator) for name, term in totals.items()}
@@ -93,6 +100,31 @@ def train_steps(
         state.optimizer.zero_grad()
         state.advance(batch.position, tokens=counts["tokens"], instances=counts["instances"])
         yield _report(state, totals, counts, grad_norm=grad_norm, learning_rate=learning_rate)
+
+
+def add_gradients(
+    model: nn.Module,
+    micro_batch: Batch,
+    loss_fn: Callable[[nn.Module, Batch], Mapping[str, LossTerm]],
+    *,
+    counts: Mapping[str, int],
+    accelerator: Accelerator,
+) -> Mapping[str, LossTerm]:
+    """The losses of a micro-batch, whose gradients were added: each loss divided by its count over the global step.
+
+    Raises:
+        MemoryExceededError: the device has no room for it; what it left behind is to be cleared.
+    """
+    try:
+        terms = loss_fn(model, send_to_device(micro_batch, accelerator.device, non_blocking=True))
+        # Data parallelism averages gradients over processes; the counts are global already.
+        shares = [term.sum / max(counts[name], 1) for name, term in terms.items()]
+        accelerator.backward(torch.stack(shares).sum() * accelerator.num_processes)
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error):
+            raise MemoryExceededError(len(micro_batch["input_ids"])) from error
+        raise
+    return terms
 
 
 def _count(batch: StepBatch, count_fn: Callable[[Batch], Mapping[str, int]]) -> dict[str, int]:

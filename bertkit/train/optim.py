@@ -1,10 +1,15 @@
-"""AdamW as the paper uses it, with its state as named tensors."""
+"""AdamW as the paper uses it, and LAMB for large batches, with their state as named tensors."""
 
+import math
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
+
+from bertkit.errors import ConfigError
 
 
 def build_optimizer(
@@ -15,26 +20,47 @@ def build_optimizer(
     beta1: float,
     beta2: float,
     epsilon: float,
+    name: Literal["adamw", "lamb"] = "adamw",
     scale_of: Callable[[str], float] = lambda name: 1.0,
-) -> AdamW:
-    """AdamW with bias correction and no decay on biases and LayerNorm (Devlin et al. 2019, appendix A.2).
+) -> Optimizer:
+    """AdamW with bias correction, or LAMB; no decay on biases and LayerNorm (Devlin et al. 2019, appendix A.2).
 
     `scale_of` says by a parameter's name what multiple of the learning rate it is trained at.
+
+    Raises:
+        ConfigError: LAMB's package is not installed.
     """
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, parameter in _trained(model):
+    grouped: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter_name, parameter in _trained(model):
         # Biases and LayerNorm's gain are exactly the parameters of one dimension.
-        groups.setdefault((scale_of(name), parameter.ndim > 1), []).append(parameter)
-    return AdamW(
-        [
-            {"params": parameters, "weight_decay": weight_decay if decays else 0.0, "scale": scale}
-            for (scale, decays), parameters in groups.items()
-        ],
-        lr=learning_rate,
-        betas=(beta1, beta2),
-        eps=epsilon,
-        fused=True,
-    )
+        grouped.setdefault((scale_of(parameter_name), parameter.ndim > 1), []).append(parameter)
+    groups = [
+        {"params": parameters, "decays": decays, "weight_decay": weight_decay * decays, "scale": scale}
+        for (scale, decays), parameters in grouped.items()
+    ]
+    if name == "lamb":
+        return _lamb(groups, lr=learning_rate, betas=(beta1, beta2), eps=epsilon)
+    return AdamW(groups, lr=learning_rate, betas=(beta1, beta2), eps=epsilon, fused=True)
+
+
+def _lamb(groups: list[dict[str, Any]], **options: Any) -> Optimizer:
+    """LAMB (You et al. 2020, algorithm 2); like its authors' code without Adam's bias correction, as one warms up.
+
+    Biases and LayerNorm, which do not decay, keep the step of Adam.
+    """
+    if find_spec("pytorch_optimizer") is None:
+        raise ConfigError(
+            "optim.name lamb needs pytorch-optimizer, which is not installed: pip install 'bertkit[lamb]'"
+        )
+    from pytorch_optimizer import Lamb
+
+    groups = [group | {"adam": not group["decays"]} for group in groups]
+    # "adam_debias" leaves out a division of the learning rate that would make the first step ten times as long.
+    lamb: Any = Lamb(groups, weight_decouple=False, adam_debias=True, **options)
+    # The matrices of a large BERT have norms above the library's bound of 10; the authors' code has none.
+    lamb.clamp = math.inf
+    optimizer: Optimizer = lamb
+    return optimizer
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
@@ -49,7 +75,8 @@ def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tenso
         f"{name}/{key}": value
         for name, parameter in _trained(model)
         for key, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
+        # LAMB also keeps figures of its last step.
+        if isinstance(value, Tensor) and (key == "step" or value.shape == parameter.shape)
     }
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 import xxhash
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import GradientAccumulationPlugin, broadcast, broadcast_object_list
 
 from bertkit.errors import BertkitError, ConfigError
@@ -51,6 +51,8 @@ def build_accelerator(
     AcceleratorState._reset_state()
     device = Accelerator().device
     AcceleratorState._reset_state()
+    # A Trainer that was left in the middle of a step would have every optimizer skip its updates.
+    GradientState._reset_state()
     resolved = resolve_precision(precision, device=device)
     return Accelerator(
         mixed_precision="no" if resolved == "fp32" else resolved,

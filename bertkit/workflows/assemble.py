@@ -56,7 +56,8 @@ def build_model_config(shape: ModelConfig, vocabulary: Vocabulary) -> BertKitCon
 
 def pretraining_terms(model: nn.Module, batch: Batch) -> dict[str, LossTerm]:
     """Masked LM and next sentence prediction of one packed micro-batch, as sums, counts and right predictions."""
-    outputs = model(**{name: value for name, value in batch.items() if name not in _TARGETS})
+    inputs = {name: value for name, value in batch.items() if name not in _TARGETS}
+    outputs = model(**inputs, masked_labels=batch["labels"])
     correct = pretraining_correct(outputs, batch)
     return {
         name: LossTerm(total, count, correct[name][0])

@@ -5,6 +5,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,15 +17,15 @@ from transformers import PreTrainedModel
 from bertkit.config.finetune import FinetuneConfig
 from bertkit.data.feature_loader import FeatureLoader
 from bertkit.data.features import Features, concatenate_features
-from bertkit.data.loader import Batching, Position
+from bertkit.data.loader import Batching
 from bertkit.errors import BertkitError, ConfigError
 from bertkit.tasks.problem import ProblemOptions
-from bertkit.train.budget import Budget, LearningRate
+from bertkit.train.budget import Budget
 from bertkit.train.checkpoint import (
     load_weights,
     open_checkpoint,
 )
-from bertkit.train.loop import NonFiniteLossError, StepReport, train_steps
+from bertkit.train.loop import NonFiniteLossError, StepReport
 from bertkit.train.setup import close_accelerator, main_says, on_main_first
 from bertkit.train.state import TrainState
 from bertkit.train.tracking import MetricsLog, read_metrics
@@ -47,7 +48,7 @@ from bertkit.workflows.scoring import Judged, headline, judge, score_split, scor
 from bertkit.workflows.selection import Selection, collapse_reason
 from bertkit.workflows.task_data import TaskData, load_task
 from bertkit.workflows.thresholds import tuned_options
-from bertkit.workflows.training import build_run_accelerator, drive, save
+from bertkit.workflows.training import build_run_accelerator, drive, save, training_steps
 from bertkit.workflows.watch import TrainingStatus, Unwatched, Watcher
 
 logger = logging.getLogger(__name__)
@@ -210,27 +211,22 @@ def _steps(
     config, accelerator = setting.config, setting.accelerator
     batch = config.train.global_batch_size or 1
     max_steps = config.train.max_steps or max(1, round((config.train.epochs or 1) * features.num_groups / batch))
-    budget = Budget((1.0,), max_steps=max_steps)
-    rate = LearningRate(config.optim.learning_rate or 0.0, config.optim.warmup_steps, config.optim.schedule)
     if state.step >= max_steps or selection.is_over:
         return
-    loader = FeatureLoader(
-        features,
-        seed=setting.seed,
-        batching=Batching(batch, config.train.micro_batch_size, accelerator.process_index, accelerator.num_processes),
-    )
-    batches = loader.steps(state.position or Position())
+    sharing = Batching(batch, config.train.micro_batch_size, accelerator.process_index, accelerator.num_processes)
     started_s = time.monotonic() - state.elapsed_s
-    try:
-        for report in train_steps(
-            state,
-            batches,
-            setting.problem.loss_terms,
-            count_fn=setting.problem.target_counts,
-            learning_rate_fn=lambda now: rate.at(budget, step=now.step, elapsed_s=0.0),
-            accelerator=accelerator,
-            max_grad_norm=config.optim.max_grad_norm,
-        ):
+    reports = training_steps(
+        state,
+        FeatureLoader(features, seed=setting.seed, batching=sharing),
+        loss_fn=setting.problem.loss_terms,
+        count_fn=setting.problem.target_counts,
+        micro_batch_tokens=config.train.micro_batch_tokens,
+        budget=Budget((1.0,), max_steps=max_steps),
+        optim=config.optim,
+        accelerator=accelerator,
+    )
+    with closing(reports):
+        for report in reports:
             state.elapsed_s = time.monotonic() - started_s
             reported_s = time.monotonic()
             epoch = f"epoch {state.step * batch / features.num_groups:.1f}"
@@ -239,8 +235,6 @@ def _steps(
             started_s += time.monotonic() - reported_s
             if state.step >= max_steps or selection.is_over:
                 break
-    finally:
-        batches.close()
 
 
 def _predictor(setting: Setting, model: nn.Module, options: ProblemOptions | None = None) -> Predictor:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,8 @@ from bertkit.config.schema import DataConfig, EveryConfig, PretrainConfig
 from bertkit.data.loader import Position, PretrainingLoader
 from bertkit.data.store import TokenStore, is_store
 from bertkit.errors import ConfigError
-from bertkit.train.budget import LearningRate
 from bertkit.train.checkpoint import latest_checkpoint, list_checkpoints, restore
-from bertkit.train.loop import NonFiniteLossError, StepReport, train_steps
+from bertkit.train.loop import NonFiniteLossError, StepReport
 from bertkit.train.setup import close_accelerator, main_says, on_main_first
 from bertkit.train.state import TrainState
 from bertkit.train.tracking import MetricsLog
@@ -34,7 +34,7 @@ from bertkit.workflows.initial import load_initial, with_initial_shape
 from bertkit.workflows.pinned import build_pinned_model, open_pinned_store, pin, store_path
 from bertkit.workflows.prepare import prepare
 from bertkit.workflows.runs import RunFolder
-from bertkit.workflows.training import build_run_accelerator, build_state, drive, save
+from bertkit.workflows.training import build_run_accelerator, build_state, drive, save, training_steps
 from bertkit.workflows.watch import TrainingStatus, Unwatched, Watcher
 
 logger = logging.getLogger(__name__)
@@ -202,8 +202,6 @@ def _steps(setting: _Setting, state: TrainState) -> Iterator[tuple[StepReport, T
     """Every step of the run that is left, phase after phase."""
     config, accelerator = setting.config, setting.accelerator
     budget = run_budget(config, setting.store)
-    optim = config.optim
-    rate = LearningRate(optim.learning_rate, optim.warmup_steps, optim.schedule)
     started_s = time.monotonic() - state.elapsed_s
     while (phase := budget.phase(step=state.step, elapsed_s=state.elapsed_s)) is not None:
         if phase != state.phase:
@@ -213,18 +211,18 @@ def _steps(setting: _Setting, state: TrainState) -> Iterator[tuple[StepReport, T
         loader = build_loader(config, setting.store, phase=phase, accelerator=accelerator)
         if state.step == 0:
             _warn_of_uneven_pairs(loader, config)
-        batches = loader.steps(state.position or Position())
         title = f"phase {phase + 1}/{len(config.train.phases)}, length {config.train.phases[phase].max_seq_length}"
-        reports = train_steps(
+        reports = training_steps(
             state,
-            batches,
-            pretraining_terms,
+            loader,
+            loss_fn=pretraining_terms,
             count_fn=pretraining_target_counts,
-            learning_rate_fn=lambda now: rate.at(budget, step=now.step, elapsed_s=now.elapsed_s),
+            micro_batch_tokens=config.train.micro_batch_tokens_of(phase),
+            budget=budget,
+            optim=config.optim,
             accelerator=accelerator,
-            max_grad_norm=optim.max_grad_norm,
         )
-        try:
+        with closing(reports):
             for report in reports:
                 elapsed_s = time.monotonic() - started_s
                 # Only a run by the clock decides by it, and then every process must decide alike.
@@ -233,8 +231,6 @@ def _steps(setting: _Setting, state: TrainState) -> Iterator[tuple[StepReport, T
                 yield report, TrainingStatus(state.step, progress, state.elapsed_s, title)
                 if budget.phase(step=state.step, elapsed_s=state.elapsed_s) != phase:
                     break
-        finally:
-            batches.close()
 
 
 def _warn_of_uneven_pairs(loader: PretrainingLoader, config: PretrainConfig) -> None:

@@ -1,24 +1,47 @@
-"""What surrounds the steps of any training: log, evaluate, save, stop when asked."""
+"""The steps of any training, for which room is made in memory, and what surrounds them: log, evaluate, save, stop."""
 
+import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
+import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from accelerate.utils.memory import clear_device_cache
 from torch import nn
 
 from bertkit.config.finetune import FinetuneTrainConfig
-from bertkit.config.schema import EveryConfig, OptimConfig, TrainConfig
+from bertkit.config.schema import EveryConfig, OptimConfig, TokenBudget, TrainConfig
+from bertkit.data.loader import Position, Prefetched, StepBatch
 from bertkit.errors import ConfigError
+from bertkit.train.budget import Budget, LearningRate
 from bertkit.train.checkpoint import save_checkpoint
-from bertkit.train.loop import StepReport
+from bertkit.train.loop import Batch, LossTerm, MemoryExceededError, StepReport, add_gradients, train_steps
 from bertkit.train.optim import build_optimizer
 from bertkit.train.setup import anyone, build_accelerator, main_says
 from bertkit.train.signals import StopSignals
 from bertkit.train.state import TrainState
 from bertkit.train.tracking import MetricsLog, Window
 from bertkit.workflows.watch import TrainingStatus, Watcher
+
+logger = logging.getLogger(__name__)
+
+# On a GPU memory decides, found by trying; no forward pass gets faster beyond this.
+AUTO_TOKENS = 65_536
+# On a CPU nothing fails in time to try again, and passes of 1,024 tokens and of 16,384 are about as fast.
+AUTO_TOKENS_CPU = 8_192
+
+LossFn = Callable[[nn.Module, Batch], Mapping[str, LossTerm]]
+CountFn = Callable[[Batch], Mapping[str, int]]
+
+
+class Loader(Protocol):
+    """The batches of a run from any position on."""
+
+    def steps(self, position: Position, *, micro_batch_tokens: int | None) -> Prefetched[StepBatch]: ...
 
 
 def build_run_accelerator(train: TrainConfig | FinetuneTrainConfig, every: EveryConfig, run_dir: Path) -> Accelerator:
@@ -44,10 +67,15 @@ def build_state(
     seed: int,
     scale_of: Callable[[str], float] = lambda name: 1.0,
 ) -> TrainState:
-    """The state training begins with, `model` and its optimizer wrapped by accelerate."""
+    """The state training begins with, `model` and its optimizer wrapped by accelerate.
+
+    Raises:
+        ConfigError: the optimizer's package is not installed.
+    """
     optimizer = build_optimizer(
         model.to(accelerator.device),
         learning_rate=optim.learning_rate,
+        name=optim.name,
         weight_decay=optim.weight_decay,
         beta1=optim.beta1,
         beta2=optim.beta2,
@@ -56,6 +84,127 @@ def build_state(
     )
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     return TrainState(wrapped.train(), optimizer, seed=seed)
+
+
+def training_steps(
+    state: TrainState,
+    loader: Loader,
+    *,
+    loss_fn: LossFn,
+    count_fn: CountFn,
+    micro_batch_tokens: TokenBudget,
+    budget: Budget,
+    optim: OptimConfig,
+    accelerator: Accelerator,
+) -> Generator[StepReport, None, None]:
+    """Every step from the state's position on, without end; close it when done.
+
+    A step for which memory runs out is made again, from the same examples in smaller micro-batches.
+
+    Raises:
+        MemoryExceededError: one example alone is too much, or the processes would have to agree on a smaller bound.
+        NonFiniteLossError: before the update that would have spoilt the weights.
+    """
+    rate = LearningRate(optim.learning_rate, optim.warmup_steps, optim.schedule)
+    tokens = tokens_a_pass(micro_batch_tokens, accelerator.device)
+    if micro_batch_tokens == "auto" and accelerator.distributed_type == DistributedType.MULTI_GPU:
+        tokens = agreed_tokens(state, loader, tokens, loss_fn=loss_fn, count_fn=count_fn, accelerator=accelerator)
+    while True:
+        batches = loader.steps(state.position or Position(), micro_batch_tokens=tokens)
+        try:
+            yield from train_steps(
+                state,
+                batches,
+                loss_fn,
+                count_fn=count_fn,
+                learning_rate_fn=lambda now: rate.at(budget, step=now.step, elapsed_s=now.elapsed_s),
+                accelerator=accelerator,
+                max_grad_norm=optim.max_grad_norm,
+            )
+            return
+        except MemoryExceededError as error:
+            if accelerator.num_processes > 1:
+                remedy = f" on one of several processes: set train.micro_batch_tokens={error.tokens // 2}"
+                raise MemoryExceededError(error.tokens, remedy) from None
+            tokens = _smaller(error.tokens, tokens)
+        finally:
+            batches.close()
+        # Only here is the error gone, and with it what its traceback held in memory.
+        _clear(state)
+
+
+def tokens_a_pass(asked: TokenBudget, device: torch.device) -> int | None:
+    """Tokens a forward pass on `device` may hold to begin with; None: as many as there are."""
+    if asked != "auto":
+        return asked
+    return AUTO_TOKENS_CPU if device.type == "cpu" else AUTO_TOKENS
+
+
+def agreed_tokens(
+    state: TrainState,
+    loader: Loader,
+    tokens: int | None,
+    *,
+    loss_fn: LossFn,
+    count_fn: CountFn,
+    accelerator: Accelerator,
+) -> int | None:
+    """Tokens for which every process has room, each trying by itself with what it would train on next.
+
+    In the middle of a step no process could try again without leaving the others to wait for ever.
+
+    Raises:
+        MemoryExceededError: one example alone is too much.
+    """
+    # What the optimizer keeps from its first update on must fit beside it.
+    trained = [p for p in state.model.parameters() if p.requires_grad and not state.optimizer.state]
+    kept = [torch.empty_like(p) for p in trained for _ in range(2)]
+    while (too_many := _exceeded(state, loader, tokens, loss_fn, count_fn, accelerator)) is not None:
+        tokens = _smaller(too_many, tokens)
+        _clear(state)
+    del kept
+    _clear(state)
+    agreed = accelerator.gather(torch.tensor([tokens or 0], device=accelerator.device))
+    return int(agreed.min()) or None
+
+
+def _exceeded(
+    state: TrainState,
+    loader: Loader,
+    tokens: int | None,
+    loss_fn: LossFn,
+    count_fn: CountFn,
+    accelerator: Accelerator,
+) -> int | None:
+    """The tokens of the largest micro-batch of the next step if there is no room for it."""
+    batches = loader.steps(state.position or Position(), micro_batch_tokens=tokens)
+    try:
+        first = next(batches).micro_batches[0]
+        with accelerator.no_sync(state.model):
+            add_gradients(state.model, first, loss_fn, counts=count_fn(first), accelerator=accelerator)
+    except MemoryExceededError as error:
+        return error.tokens
+    finally:
+        batches.close()
+    return None
+
+
+def _smaller(too_many: int, tokens: int | None) -> int:
+    """Half of what did not fit.
+
+    Raises:
+        MemoryExceededError: it was one example, alone because it is longer than `tokens`.
+    """
+    if tokens is not None and too_many > tokens:
+        remedy = "set train.gradient_checkpointing=true, or lower max_seq_length, or take a smaller model"
+        raise MemoryExceededError(too_many, f", which is one example: {remedy}")
+    logger.warning("%s: going on with %s", MemoryExceededError(too_many), f"{too_many // 2:,}")
+    return too_many // 2
+
+
+def _clear(state: TrainState) -> None:
+    state.optimizer.zero_grad()
+    clear_device_cache(garbage_collection=True)
 
 
 def save(

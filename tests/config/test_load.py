@@ -50,7 +50,7 @@ def test_every_recipe_of_fine_tuning_loads_too(recipe):
 
 def test_the_shipped_recipes_are_these():
     names = {path.stem for path in list_recipes()}
-    assert names == {"demo", "tiny", "mini", "small", "medium", "base", "large", "base-original"}
+    assert names == {"demo", "tiny", "mini", "small", "medium", "base", "large", "base-original", "large-batch"}
 
 
 def test_settings_win_over_the_recipe_and_options_over_settings(tmp_path):
@@ -130,10 +130,39 @@ def test_a_config_written_down_is_the_config_read_back():
 
 def test_only_settings_that_change_the_weights_make_another_run():
     first = config()
-    same = config(train={"max_steps": 10, "micro_batch_size": 4}, every={"log_steps": 3}, data={"num_workers": 1})
+    same = config(
+        train={"max_steps": 10, "micro_batch_size": 4, "micro_batch_tokens": 99},
+        every={"log_steps": 3},
+        data={"num_workers": 1},
+    )
     assert differing_keys(first, same) == []
     other = config(train={"max_steps": 10, "seed": 5}, masking={"whole_word": True})
     assert differing_keys(first, other) == ["masking.whole_word", "train.seed"]
+
+
+def test_a_phase_may_bound_its_forward_passes_by_itself():
+    phases = [{"share": 0.9}, {"share": 0.1, "micro_batch_tokens": 500, "micro_batch_size": 7}]
+    train = config(train={"max_steps": 10, "phases": phases, "micro_batch_tokens": None}).train
+    assert [train.micro_batch_tokens_of(phase) for phase in (0, 1)] == [None, 500]
+    assert [train.micro_batch_of(phase) for phase in (0, 1)] == [None, 7]
+    assert config().train.micro_batch_tokens == FinetuneConfig().train.micro_batch_tokens == "auto"
+
+
+@pytest.mark.parametrize("tokens", [0, "all", 1.5])
+def test_tokens_of_a_forward_pass_are_a_number_or_auto(tokens):
+    with pytest.raises(ConfigError, match="train.micro_batch_tokens: give a number of tokens, 'auto' or null"):
+        config(train={"max_steps": 10, "micro_batch_tokens": tokens})
+
+
+def test_the_config_of_a_run_begun_before_micro_batches_had_tokens_is_still_that_of_the_same_run():
+    old = yaml.safe_load(dump_config(config()))
+    del old["optim"]["name"], old["train"]["micro_batch_tokens"]
+    for phase in old["train"]["phases"]:
+        del phase["micro_batch_tokens"]
+    old["train"]["micro_batch_size"] = 32
+    read = validate_config(PretrainConfig, old, source="config.yaml")
+    assert read.train.micro_batch_of(0) == 32
+    assert differing_keys(read, config()) == []
 
 
 def test_every_setting_is_described():

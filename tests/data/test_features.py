@@ -96,7 +96,22 @@ def test_processes_and_micro_batches_share_the_same_steps():
     features = features_of([2] * 10)
     whole, _ = groups_of(loader_of(features), steps=4)
     halves = [groups_of(loader_of(features, rank=r, processes=2, micro=1), steps=4)[0] for r in (0, 1)]
-    assert [first + second for first, second in zip(*halves, strict=True)] == whole
+    assert [sorted(first + second) for first, second in zip(*halves, strict=True)] == [sorted(step) for step in whole]
+
+
+@pytest.mark.parametrize(("choices", "most"), [(1, 10), (2, 16)])
+def test_a_forward_pass_holds_no_more_tokens_than_it_may_and_whole_examples(choices, most):
+    features = features_of([5, 3, 8, 2, 6, 1, 4, 7], choices=choices)
+    loader = loader_of(features, micro=None)
+    whole, positions = groups_of(loader, steps=2)
+    batches = loader.steps(micro_batch_tokens=most)
+    steps = [next(batches) for _ in range(2)]
+    batches.close()
+    assert [step.position for step in steps] == positions
+    for step, examples in zip(steps, whole, strict=True):
+        assert len(step.micro_batches) > 1
+        assert all(len(batch["input_ids"]) <= most for batch in step.micro_batches)
+        assert sorted(int(n) for batch in step.micro_batches for n in batch["labels"]) == sorted(examples)
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(2, 50))

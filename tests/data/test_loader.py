@@ -16,6 +16,7 @@ from bertkit.data.loader import (
     draw_epoch,
     group_shards,
     heldout_batches,
+    instance_lengths,
 )
 
 RULE = PairRule(max_seq_length=48)
@@ -32,8 +33,8 @@ def loader(store, *, micro=4, total=8, rank=0, processes=1, seed=0, rule=RULE):
     )
 
 
-def take(source, num, position=Position()):
-    steps = source.steps(position)
+def take(source, num, position=Position(), tokens=None):
+    steps = source.steps(position, micro_batch_tokens=tokens)
     try:
         return list(islice(steps, num))
     finally:
@@ -42,6 +43,16 @@ def take(source, num, position=Position()):
 
 def ids(steps):
     return torch.cat([micro["input_ids"] for step in steps for micro in step.micro_batches])
+
+
+def rows(*steps):
+    """What is in some steps, in no order."""
+    ids_and_sizes = [(m["input_ids"], m["cu_seqlens"].diff().tolist()) for s in steps for m in s.micro_batches]
+    return sorted(row.tolist() for ids, sizes in ids_and_sizes for row in ids.split(sizes))
+
+
+def lengths(step):
+    return [micro["cu_seqlens"].diff().tolist() for micro in step.micro_batches]
 
 
 def test_an_instance_is_cls_a_sep_b_sep_with_its_segments(store):
@@ -81,22 +92,55 @@ def test_another_epoch_is_another_partition_of_the_same_sentences(store):
     assert not np.array_equal(first[0]["input_ids"], second[0]["input_ids"])
 
 
-def test_two_processes_share_out_exactly_what_one_sees(store):
+@pytest.mark.parametrize("tokens", [None, 40, 90])
+def test_two_processes_share_out_exactly_what_one_sees(store, tokens):
     alone = take(loader(store), 5)
-    both = [take(loader(store, rank=rank, processes=2), 5) for rank in (0, 1)]
+    both = [take(loader(store, rank=rank, processes=2, micro=None), 5, tokens=tokens) for rank in (0, 1)]
     for number, step in enumerate(alone):
-        parts = torch.cat([ids([steps[number]]) for steps in both])
-        assert torch.equal(ids([step]), parts)
+        first, second = (steps[number] for steps in both)
+        assert rows(first, second) == rows(step)
+        assert first.position == second.position == step.position
 
 
-def test_the_micro_batch_size_changes_nothing_but_the_cuts(store):
-    assert torch.equal(ids(take(loader(store, micro=8), 5)), ids(take(loader(store, micro=3), 5)))
+@pytest.mark.parametrize("processes", [2, 4])
+def test_every_process_makes_as_many_forward_passes_or_spread_parameters_would_wait_for_ever(processes):
+    lengths = np.random.default_rng(0).integers(1, 50, size=32)
+    shares = [Batching(32, None, rank, processes).cut(lengths, micro_batch_tokens=60) for rank in range(processes)]
+    assert len({len(share) for share in shares}) == 1
+    assert sorted(np.concatenate([cut for share in shares for cut in share]).tolist()) == list(range(32))
+    assert all(len(cut) == 1 or lengths[cut].sum() <= 60 for share in shares for cut in share)
+
+
+def test_neither_bound_changes_what_is_in_a_step(store):
+    whole = take(loader(store, micro=None), 5)
+    for other in (take(loader(store, micro=3), 5), take(loader(store, micro=None), 5, tokens=70)):
+        assert [rows(step) for step in whole] == [rows(step) for step in other]
+        assert all(len(step.micro_batches) > 1 for step in other)
+
+
+def test_a_forward_pass_holds_no_more_tokens_than_it_may_the_longest_first(store):
+    for step in take(loader(store, micro=None), 10, tokens=70):
+        assert all(sum(cut) <= 70 for cut in lengths(step))
+        in_order = [length for cut in lengths(step) for length in cut]
+        assert in_order == sorted(in_order, reverse=True)
+    assert all(len(lengths(step)) == 1 for step in take(loader(store, micro=None), 10))
+
+
+def test_both_bounds_hold_and_what_is_too_long_goes_alone():
+    cut = Batching(7, 3).cut(np.array([2, 9, 1, 2, 4, 2, 1]), micro_batch_tokens=6)
+    assert [part.tolist() for part in cut] == [[1], [4, 0], [3, 5, 2], [6]]
+
+
+def test_lengths_are_known_without_building_an_instance(store):
+    for rule in (RULE, PairRule(max_seq_length=12), PairRule(max_seq_length=24, next_sentence="off")):
+        drawn = draw_epoch(store.split("train"), store.vocabulary, rule)
+        assert instance_lengths(drawn).tolist() == [len(drawn[n]["input_ids"]) for n in range(len(drawn))]
 
 
 @pytest.mark.parametrize("after", [1, 7, 23])
 def test_going_on_from_a_position_gives_the_steps_that_would_have_come(store, after):
-    straight = take(loader(store), after + 3)
-    resumed = take(loader(store), 3, straight[after - 1].position)
+    straight = take(loader(store), after + 3, tokens=70)
+    resumed = take(loader(store), 3, straight[after - 1].position, tokens=70)
     assert torch.equal(ids(straight[after:]), ids(resumed))
     assert all(
         torch.equal(a.micro_batches[0]["labels"], b.micro_batches[0]["labels"])

@@ -16,10 +16,11 @@ from bertkit.train.optim import build_optimizer
 from bertkit.train.state import TrainState
 
 
-def fresh_state(seed=0):
+def fresh_state(seed=0, name="adamw"):
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
-    optimizer = build_optimizer(model, learning_rate=0.1, weight_decay=0.01, beta1=0.9, beta2=0.99, epsilon=1e-6)
+    settings = {"learning_rate": 0.1, "weight_decay": 0.01, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-6}
+    optimizer = build_optimizer(model, name=name, **settings)
     return TrainState(model, optimizer, seed=seed)
 
 
@@ -40,12 +41,13 @@ def load(path, state):
     restore(open_checkpoint(path), state, model=state.model, position=lambda saved: Position(**saved))
 
 
-def test_going_on_from_a_checkpoint_gives_the_same_bits_as_never_stopping(tmp_path):
-    straight = fresh_state()
+@pytest.mark.parametrize("name", ["adamw", "lamb"])
+def test_going_on_from_a_checkpoint_gives_the_same_bits_as_never_stopping(tmp_path, name):
+    straight = fresh_state(name=name)
     advance(straight, 3)
     path = save(straight, tmp_path)
     advance(straight, 4)
-    resumed = fresh_state(seed=1)
+    resumed = fresh_state(seed=1, name=name)
     load(path, resumed)
     assert (resumed.step, resumed.tokens, resumed.position) == (3, 9, Position(0, 0, 2))
     advance(resumed, 4)

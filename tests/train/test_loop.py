@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from bertkit.train.loop import LossTerm, NonFiniteLossError, train_steps
+from bertkit.train.loop import LossTerm, MemoryExceededError, NonFiniteLossError, train_steps
 from bertkit.train.optim import build_optimizer
 from bertkit.train.state import TrainState
 
@@ -101,6 +101,22 @@ def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_step(ba
     before = state.model.slope.clone()
     with pytest.raises(NonFiniteLossError, match="step 2"):
         train([Step((micro_batch([bad], [3.0]),))], state=state)
+    assert torch.equal(state.model.slope, before)
+    assert state.step == 1
+
+
+def test_memory_that_runs_out_stops_before_the_update_and_names_the_tokens_it_ran_out_at():
+    def second_does_not_fit(model, batch):
+        if len(batch["input_ids"]) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return squared_error(model, batch)
+
+    state, _ = train([Step((micro_batch([1.0], [3.0]),))])
+    before = state.model.slope.clone()
+    both = (micro_batch([1.0, 2.0], [3.0, 4.0]), micro_batch([1.0, 2.0, 3.0], [3.0, 4.0, 5.0]))
+    with pytest.raises(MemoryExceededError, match="out of memory at 3 tokens a forward pass$") as caught:
+        train([Step(both)], state=state, loss_fn=second_does_not_fit)
+    assert caught.value.tokens == 3
     assert torch.equal(state.model.slope, before)
     assert state.step == 1
 

@@ -30,6 +30,11 @@ def test_two_runs_in_one_process_may_differ_in_precision():
     assert build_accelerator("fp32").mixed_precision == "no"
 
 
+def test_what_another_training_left_half_done_does_not_keep_the_optimizer_from_its_updates():
+    build_accelerator("fp32").gradient_state._set_sync_gradients(False)
+    assert build_accelerator("fp32").sync_gradients
+
+
 @pytest.mark.parametrize("other", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (2**62, 0, 0)])
 def test_seed_step_and_process_each_change_what_is_drawn(other):
     def draw(seed, step, rank):

