@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 import bertkit
-from bertkit.cli import check, demo, evaluate, export, finetune, predict, prepare, pretrain, recipes, submit
+from bertkit.cli import (
+    bench,
+    check,
+    demo,
+    evaluate,
+    export,
+    finetune,
+    plan,
+    predict,
+    prepare,
+    pretrain,
+    recipes,
+    submit,
+)
 
 app = typer.Typer(
     name="bertkit",
@@ -40,6 +53,8 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("demo")(demo.demo)
+app.command("plan")(plan.plan)
+app.command("bench")(bench.bench)
 app.add_typer(finetune.app, name="finetune")
 app.add_typer(check.app, name="check")
 app.add_typer(submit.app, name="submit")

@@ -38,6 +38,8 @@ OPTIONS = {
     "evaluate": {"--data", "--data-dir", "--text", "--label", "--json"},
     "export": {"--output-dir"},
     "demo": {"--output-dir", "--max-minutes", "--set", "--json"},
+    "plan": {"--recipe", "--max-minutes", "--set", "--json"},
+    "bench": {"--recipe", "--corpus", "--data-dir", "--against", "--rounds", "--set", "--json"},
     "recipes ls": {"--json"},
     "recipes show": set(),
     "recipes cp": set(),

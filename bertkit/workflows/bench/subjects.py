@@ -1,0 +1,33 @@
+"""What can be measured, by name."""
+
+from collections.abc import Callable
+
+from bertkit.errors import ConfigError
+from bertkit.workflows.bench.compare import BenchResult
+from bertkit.workflows.bench.finetuning import bench_finetuning
+from bertkit.workflows.bench.predicting import bench_prediction
+from bertkit.workflows.bench.preparing import bench_preparing
+from bertkit.workflows.bench.pretraining import bench_pretraining
+from bertkit.workflows.bench.request import Request
+from bertkit.workflows.bench.resuming import bench_resuming
+from bertkit.workflows.bench.starting import bench_startup
+
+SUBJECTS: dict[str, Callable[[Request], BenchResult]] = {
+    "pretrain": bench_pretraining,
+    "finetune": bench_finetuning,
+    "predict": bench_prediction,
+    "prepare": bench_preparing,
+    "resume": bench_resuming,
+    "startup": bench_startup,
+}
+
+
+def bench(subject: str, request: Request) -> BenchResult:
+    """Measures one subject.
+
+    Raises:
+        BertkitError: whatever the user can mend, in one sentence.
+    """
+    if subject not in SUBJECTS:
+        raise ConfigError(f"there is nothing to measure called '{subject}': give one of {', '.join(SUBJECTS)}")
+    return SUBJECTS[subject](request)
