@@ -14,6 +14,11 @@ from bertkit.cli import app
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^bertkit (.+?)(?:\s+#.*)?$", README, flags=re.MULTILINE)
 SETTINGS = ("train.epochs=null", "train.max_steps=2", "model.hidden_size=32", "data.num_workers=1")
+# A model that is measured in seconds.
+SMALL = (
+    *("model.hidden_size=32", "model.num_hidden_layers=1", "model.num_attention_heads=2", "model.intermediate_size=64"),
+    *("data.tokenizer.vocab_size=120", "data.num_workers=1", "train.global_batch_size=8"),
+)
 
 
 @pytest.fixture
@@ -53,6 +58,10 @@ def test_every_command_of_the_readme_is_accepted(desk):
         arguments = shlex.split(command)
         if arguments[0] in ("pretrain", "finetune"):
             arguments += ["--dry-run"]
+        if arguments[0] in ("plan", "bench"):
+            arguments += [f"--set={setting}" for setting in SMALL]
+        if arguments[0] == "bench":
+            arguments += ["--corpus=corpus", "--against=nothing", "--rounds=1"]
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, f"bertkit {command}: {result.output}"
 

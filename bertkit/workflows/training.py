@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 # On a GPU memory decides, found by trying; no forward pass gets faster beyond this.
 AUTO_TOKENS = 65_536
-# On a CPU nothing fails in time to try again, and passes of 1,024 tokens and of 16,384 are about as fast.
-AUTO_TOKENS_CPU = 8_192
+# On a CPU nothing fails in time to try again, and larger passes are hardly faster.
+AUTO_TOKENS_CPU = 4_096
 
 LossFn = Callable[[nn.Module, Batch], Mapping[str, LossTerm]]
 CountFn = Callable[[Batch], Mapping[str, int]]
