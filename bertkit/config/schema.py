@@ -15,7 +15,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def _number_or_auto(value: object) -> object:
-    if value in ("auto", None) or (isinstance(value, int) and value > 0):
+    if value in ("auto", None) or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
         return value
     raise PydanticCustomError("tokens", "give a number of tokens, 'auto' or null")
 

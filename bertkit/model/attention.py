@@ -39,7 +39,7 @@ def eager_attention(qkv_T3NH: Tensor, layout: Layout, dropout: float) -> tuple[T
     """Attention written out, for its weights and as the reference of the other backends."""
     context_BNSH, weights_BNSS = _written_out(*_rows(qkv_T3NH[: layout.num_tokens], layout), layout.mask, dropout)
     context_TNH = layout.to_tokens(context_BNSH.transpose(1, 2))
-    return F.pad(context_TNH, (0, 0, 0, 0, 0, len(qkv_T3NH) - layout.num_tokens)), weights_BNSS
+    return F.pad(context_TNH, (0, 0, 0, 0, 0, qkv_T3NH.shape[0] - layout.num_tokens)), weights_BNSS
 
 
 def sdpa_attention(qkv_T3NH: Tensor, layout: Layout, dropout: float) -> tuple[Tensor, Tensor | None]:
@@ -48,7 +48,7 @@ def sdpa_attention(qkv_T3NH: Tensor, layout: Layout, dropout: float) -> tuple[Te
         return varlen_attention(qkv_T3NH, layout), None
     if layout.parts:
         sizes = [part.num_tokens for part in layout.parts]
-        *tokens, rest = qkv_T3NH.split([*sizes, len(qkv_T3NH) - layout.num_tokens])
+        *tokens, rest = qkv_T3NH.split([*sizes, qkv_T3NH.shape[0] - layout.num_tokens])
         contexts = [sdpa_attention(qkv, part, dropout)[0] for qkv, part in zip(tokens, layout.parts, strict=True)]
         return torch.cat([*contexts, torch.zeros_like(rest[:, 0])]), None
     query, key, value = _rows(qkv_T3NH, layout)

@@ -62,10 +62,12 @@ def _by_onednn(input: Tensor, weight: Tensor) -> bool:
     return (
         input.device.type == "cpu"
         and input.dtype == weight.dtype == torch.float32
+        and input.dim() > 1
         and input.numel() > 0
         and _HAS_ONEDNN
         and bool(torch.backends.mkldnn.enabled)
         and not torch.is_autocast_enabled("cpu")
+        and not torch._C._are_functorch_transforms_active()
         and not is_tracing(input)
     )
 

@@ -288,7 +288,7 @@ class BertKitModel(BertKitPreTrainedModel):
         hidden = layout.outward(embeddings_TD) if recorded else F.pad(embeddings_TD, (0, 0, 0, layout.tail))
         for layer in self.layers:
             hidden = layer(hidden, inside)
-        hidden_TD = layout.inward(hidden) if recorded else hidden[: len(embeddings_TD)]
+        hidden_TD = layout.inward(hidden) if recorded else hidden[: embeddings_TD.shape[0]]
         pooled_ID = None if self.pooler is None else self.pooler(hidden_TD.index_select(0, layout.first_token_I))
         states = hidden if recorded else layout.outward(hidden_TD)
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled_ID)

@@ -46,11 +46,12 @@ class _VocabularyLoss(torch.autograd.Function):
                 scores_RV = multiply(hidden_RD, matrix_VD, offset_V).float()
                 target_R1 = (label_R1 >= 0).float()
                 label_R1 = label_R1.clamp(min=0)
-                highest_R1, own_R1 = scores_RV.amax(1, keepdim=True), scores_RV.gather(1, label_R1)
+                highest_R1, best_R1 = scores_RV.max(1, keepdim=True)
+                own_R1 = scores_RV.gather(1, label_R1)
                 exp_RV = scores_RV.sub_(highest_R1).exp_()
                 sum_R1 = exp_RV.sum(1, keepdim=True)
                 total += ((sum_R1.log() + highest_R1 - own_R1) * target_R1).sum()
-                correct += ((own_R1 == highest_R1) * target_R1).sum().long()
+                correct += ((best_R1 == label_R1) & (target_R1 > 0)).sum()
                 if weight_grad_VD is None:
                     continue
                 # Softmax minus one at the target.

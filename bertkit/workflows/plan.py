@@ -1,13 +1,13 @@
 """What a pre-training run would take, before it starts: tokens, steps, epochs, hours and memory, measured here."""
 
 import contextlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import torch
 
 from bertkit.config.schema import PretrainConfig
@@ -20,7 +20,7 @@ from bertkit.workflows.bench.request import default_precision, device_type, mach
 from bertkit.workflows.bench.sides import Answer, Side, running
 from bertkit.workflows.bench.work import PretrainingWork
 from bertkit.workflows.initial import with_initial_shape
-from bertkit.workflows.training import tokens_a_pass
+from bertkit.workflows.training import AUTO_TOKENS, tokens_a_pass
 from bertkit.workflows.watch import Unwatched, Watcher
 
 # Two forward passes are measured, and a line through them gives any other: one of so many instances, and one as large
@@ -146,7 +146,9 @@ def _measure(config: PretrainConfig, sample: Sample, phase: int, *, watch: Watch
     watch.work(f"length {shape.max_seq_length}, {small} instances", 2 * phase, total)
     first = _measure_pass(config, sample.store.path, phase, small)
     large = int(small * SECONDS_A_LARGE_PASS / _seconds(first))
-    large = max(LEAST_LARGE_PASS, min(MOST_LARGE_PASS, large))
+    # A pass that had to be halved for want of memory would bend the line.
+    most = min(MOST_LARGE_PASS, AUTO_TOKENS // shape.max_seq_length)
+    large = max(LEAST_LARGE_PASS, min(most, large))
     watch.work(f"length {shape.max_seq_length}, {large} instances", 2 * phase + 1, total)
     second = _measure_pass(config, sample.store.path, phase, large)
     length = second.round.amount / len(second.round.seconds) / large
@@ -216,16 +218,14 @@ def free_memory() -> int:
     """Bytes free for a run: on the GPU, else in main memory and under the limit of this process' control group."""
     if device_type() == "cuda":
         return int(torch.cuda.mem_get_info()[0])
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    # Linux counts as available what it would give up, such as files it keeps in memory.
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("MemAvailable:"):
-                free = int(line.split()[1]) * 1024
+    free = int(psutil.virtual_memory().available)
     # Containers bound memory below what the machine has.
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, KeyError):
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+        held = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        # Files kept in memory are counted there, and given up when memory is wanted.
+        stat = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
+        free = min(free, limit - held + int(stat["inactive_file"]))
     return free
 
 

@@ -107,7 +107,8 @@ def training_steps(
     """
     rate = LearningRate(optim.learning_rate, optim.warmup_steps, optim.schedule)
     tokens = tokens_a_pass(micro_batch_tokens, accelerator.device)
-    if micro_batch_tokens == "auto" and accelerator.distributed_type == DistributedType.MULTI_GPU:
+    has_gpus = accelerator.distributed_type == DistributedType.MULTI_GPU
+    if micro_batch_tokens == "auto" and tokens is not None and has_gpus:
         tokens = agreed_tokens(state, loader, tokens, loss_fn=loss_fn, count_fn=count_fn, accelerator=accelerator)
     while True:
         batches = loader.steps(state.position or Position(), micro_batch_tokens=tokens)
@@ -143,12 +144,12 @@ def tokens_a_pass(asked: TokenBudget, device: torch.device) -> int | None:
 def agreed_tokens(
     state: TrainState,
     loader: Loader,
-    tokens: int | None,
+    tokens: int,
     *,
     loss_fn: LossFn,
     count_fn: CountFn,
     accelerator: Accelerator,
-) -> int | None:
+) -> int:
     """Tokens for which every process has room, each trying by itself with what it would train on next.
 
     In the middle of a step no process could try again without leaving the others to wait for ever.
@@ -164,8 +165,8 @@ def agreed_tokens(
         _clear(state)
     del kept
     _clear(state)
-    agreed = accelerator.gather(torch.tensor([tokens or 0], device=accelerator.device))
-    return int(agreed.min()) or None
+    agreed = accelerator.gather(torch.tensor([tokens], device=accelerator.device))
+    return int(agreed.min())
 
 
 def _exceeded(
@@ -179,9 +180,9 @@ def _exceeded(
     """The tokens of the largest micro-batch of the next step if there is no room for it."""
     batches = loader.steps(state.position or Position(), micro_batch_tokens=tokens)
     try:
-        first = next(batches).micro_batches[0]
+        largest = max(next(batches).micro_batches, key=lambda batch: len(batch["input_ids"]))
         with accelerator.no_sync(state.model):
-            add_gradients(state.model, first, loss_fn, counts=count_fn(first), accelerator=accelerator)
+            add_gradients(state.model, largest, loss_fn, counts=count_fn(largest), accelerator=accelerator)
     except MemoryExceededError as error:
         return error.tokens
     finally:

@@ -50,7 +50,8 @@ def test_every_recipe_of_fine_tuning_loads_too(recipe):
 
 def test_the_shipped_recipes_are_these():
     names = {path.stem for path in list_recipes()}
-    assert names == {"demo", "tiny", "mini", "small", "medium", "base", "large", "base-original", "large-batch"}
+    shapes = {"tiny", "mini", "small", "medium", "base", "large"}
+    assert names == shapes | {"demo", "base-original", "base-fast", "tiny-fast", "large-batch"}
 
 
 def test_settings_win_over_the_recipe_and_options_over_settings(tmp_path):

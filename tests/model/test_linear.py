@@ -71,6 +71,14 @@ def without_rows(layer, given):
     return layer(given[:0])
 
 
+def one_vector(layer, given):
+    return layer(given[0])
+
+
+def vectorised(layer, given):
+    return torch.func.vmap(layer)(given)
+
+
 def with_onednn_off(layer, given):
     torch._C._set_mkldnn_enabled(False)
     try:
@@ -79,7 +87,10 @@ def with_onednn_off(layer, given):
         torch._C._set_mkldnn_enabled(True)
 
 
-@pytest.mark.parametrize("way", [in_bfloat16, under_autocast, on_no_device, without_rows, with_onednn_off])
+WAYS = [in_bfloat16, under_autocast, on_no_device, without_rows, one_vector, vectorised, with_onednn_off]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_everything_else_is_torchs_own(way, calls) -> None:
     output = way(Linear(16, 24), torch.randn(5, 16))
     assert output.shape[-1] == 24

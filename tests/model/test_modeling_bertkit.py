@@ -195,6 +195,20 @@ def test_an_exported_graph_gives_the_same_outputs(tiny_config, padded, implement
     torch.testing.assert_close(exported(**padded).logits, model(**padded).logits, **CLOSE)
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_a_graph_exported_for_any_shape_takes_another_one(tiny_config, implementation) -> None:
+    model = build(BertKitForMaskedLM, tiny_config, implementation)
+    rows, length = torch.export.Dim("rows", min=2, max=8), torch.export.Dim("length", min=4, max=16)
+    small, large = (
+        {"input_ids": torch.ones(shape, dtype=torch.int64), "attention_mask": torch.ones(shape, dtype=torch.int64)}
+        for shape in ((3, 9), (5, 13))
+    )
+    large["attention_mask"][1, 7:] = 0
+    shapes = {name: {0: rows, 1: length} for name in small}
+    exported = torch.export.export(model, args=(), kwargs=small, dynamic_shapes=shapes, strict=False).module()
+    torch.testing.assert_close(exported(**large).logits, model(**large).logits, **CLOSE)
+
+
 def test_embeddings_may_be_given_instead_of_ids(tiny_config, padded, packed) -> None:
     model = build(BertKitModel, tiny_config)
     for batch in (padded, packed):

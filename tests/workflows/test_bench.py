@@ -91,6 +91,16 @@ def test_sides_are_taken_in_turn_and_only_one_works_at_a_time(tmp_path):
     assert not children()
 
 
+def test_a_side_that_is_killed_while_it_sleeps_is_one_line(tmp_path):
+    side = Side("bad", partial(clocked, "bad", tmp_path / "log"))
+    with running([side], on_start=lambda name, place: None) as (opened,):
+        opened._process.kill()
+        opened._process.join()
+        with pytest.raises(BertkitError, match=r"^bad was killed .exit code -9."):
+            opened.measure(1)
+    assert not children()
+
+
 def test_a_comparison_states_both_sides_and_their_ratio(tmp_path):
     sides = [Side(name, partial(clocked, name, tmp_path / "log")) for name in ("ours", "theirs")]
     result = compare(comparison(sides, [Pair("alike", "ours", "theirs")]), rounds=2, watch=Unwatched(), steps=4)

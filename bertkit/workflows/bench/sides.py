@@ -101,7 +101,9 @@ class RunningSide:
         Raises:
             BertkitError: the side failed or was killed; in one line.
         """
-        self._pipe.send(steps)
+        # A process that is gone is found by what it does not answer.
+        with contextlib.suppress(ConnectionError):
+            self._pipe.send(steps)
         answer: Answer = self._receive()
         return answer
 
@@ -121,7 +123,7 @@ class RunningSide:
             self._process.join(SECONDS_TO_END)
             raise BertkitError(
                 f"{self.side.name} was killed (exit code {self._process.exitcode}), most often because memory ran out: "
-                "lower train.micro_batch_size, or measure a smaller recipe"
+                "lower train.micro_batch_tokens or max_seq_length, or measure a smaller recipe"
             ) from None
         if isinstance(received, str):
             raise BertkitError(f"{self.side.name}: {received}")
@@ -176,7 +178,7 @@ def _serve(pipe: Connection, build: Callable[[], Worker]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)
     # A process of ours drives one GPU, where Trainer would take all it sees.
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         worker = build()

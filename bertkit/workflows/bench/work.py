@@ -27,6 +27,7 @@ from bertkit.workflows.assemble import (
     pretraining_terms,
 )
 from bertkit.workflows.bench.rates import Sizes, classification_flops, pretraining_flops
+from bertkit.workflows.bench.request import device_type
 from bertkit.workflows.training import Loader, tokens_a_pass
 
 CLASSES = 3
@@ -199,7 +200,7 @@ def whole_part(batch_size: int, *, size: int | None, tokens: TokenBudget, length
     size, tokens: what bounds our own passes. length: of the longest instance.
     """
     bound = min(batch_size, size or batch_size)
-    limit = tokens_a_pass(tokens, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    limit = tokens_a_pass(tokens, torch.device(device_type()))
     if limit is not None:
         bound = min(bound, max(1, limit // length))
     return next(each for each in range(bound, 0, -1) if batch_size % each == 0)
