@@ -233,6 +233,7 @@ def _notes(config: PretrainConfig, sample: Sample) -> tuple[str, ...]:
     notes = [
         f"measured: real steps of {SMALL_PASS} instances and of more, and their peak memory, each in a process of its "
         "own",
+        "hours are those of one process; several share the instances of a step",
         f"extrapolated, by a straight line: a step of {config.train.global_batch_size} instances, and memory at any "
         "other number of tokens; evaluating, saving and preparing are not counted",
     ]

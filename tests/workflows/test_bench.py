@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from toy_sides import clocked, dying, failing, refusing
 
-from bertkit.config.load import validate_config
+from bertkit.config.load import find_recipe, load_config, validate_config
 from bertkit.config.schema import PretrainConfig
 from bertkit.data.features import collate_features
 from bertkit.data.loader import Position
@@ -143,9 +143,20 @@ def test_an_interrupt_ends_every_side(tmp_path):
     assert not children()
 
 
-def test_no_rounds_are_refused():
-    with pytest.raises(ConfigError, match="--rounds 0 measures nothing"):
-        compare(comparison([]), rounds=0, watch=Unwatched())
+@pytest.mark.parametrize(
+    ("settings", "rounds", "message"),
+    [
+        ((), 0, "--rounds 0 measures nothing"),
+        (("train.precision=fp16",), 1, "fp16 needs a GPU"),
+        (("model.max_position_embeddings=64",), 1, "max_position_embeddings 64 is less than the 128"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_read(settings, rounds, message):
+    config = load_config(
+        PretrainConfig, find_recipe("tiny"), settings=["train.phases=[{max_seq_length: 64}]", *settings]
+    )
+    with pytest.raises(ConfigError, match=message):
+        bench("finetune", Request(config, corpus="nowhere", rounds=rounds))
 
 
 def rounds_of(*totals, peak=100, **fields):

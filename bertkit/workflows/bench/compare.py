@@ -4,7 +4,6 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bertkit.errors import ConfigError
 from bertkit.workflows.bench.sides import Answer, Round, RunningSide, Side, running
 from bertkit.workflows.watch import Watcher
 
@@ -118,8 +117,6 @@ def compare(
     Raises:
         BertkitError: a side failed; none of them is left running.
     """
-    if rounds < 1:
-        raise ConfigError(f"--rounds {rounds} measures nothing: give 1 or more")
     watch.begin("building every side and warming it up")
     sides = comparison.all_sides
     with running(sides, on_start=lambda name, place: watch.work(name, place, len(sides))) as opened:

@@ -7,6 +7,7 @@ from bertkit.config.schema import PretrainConfig
 from bertkit.data.features import Features, assemble_features
 from bertkit.data.texts import TextEncoder
 from bertkit.data.tokenizer import CharacterCounts, WordPieceOptions, load_tokenizer, save_tokenizer, train_wordpiece
+from bertkit.errors import ConfigError
 from bertkit.tasks.classification import CLASSIFICATION
 from bertkit.tasks.problem import ProblemOptions
 from bertkit.workflows.bench.compare import BenchResult, compare
@@ -39,6 +40,11 @@ def bench_finetuning(request: Request) -> BenchResult:
     """
     config = request.config
     vocab_size = config.model.vocab_size or config.data.tokenizer.vocab_size
+    if config.model.max_position_embeddings < LENGTH:
+        raise ConfigError(
+            f"model.max_position_embeddings {config.model.max_position_embeddings} is less than the {LENGTH} tokens "
+            "that fine-tuning is measured at: raise it"
+        )
     features = synthetic_pairs(vocab_size, seed=config.train.seed)
     data = f"{len(features):,} pairs of random words with MNLI's lengths"
     if request.data_dir is not None:

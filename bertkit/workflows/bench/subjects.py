@@ -8,7 +8,7 @@ from bertkit.workflows.bench.finetuning import bench_finetuning
 from bertkit.workflows.bench.predicting import bench_prediction
 from bertkit.workflows.bench.preparing import bench_preparing
 from bertkit.workflows.bench.pretraining import bench_pretraining
-from bertkit.workflows.bench.request import Request
+from bertkit.workflows.bench.request import Request, default_precision
 from bertkit.workflows.bench.resuming import bench_resuming
 from bertkit.workflows.bench.starting import bench_startup
 
@@ -30,4 +30,8 @@ def bench(subject: str, request: Request) -> BenchResult:
     """
     if subject not in SUBJECTS:
         raise ConfigError(f"there is nothing to measure called '{subject}': give one of {', '.join(SUBJECTS)}")
+    if request.rounds < 1:
+        raise ConfigError(f"--rounds {request.rounds} measures nothing: give 1 or more")
+    # A precision the device lacks is found before any text is read.
+    default_precision(request.config)
     return SUBJECTS[subject](request)
