@@ -13,3 +13,5 @@ Settings = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Resolve and check everything, print it, and stop.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Run = Annotated[Path | None, typer.Argument(help="Folder of a run; the newest under runs/ if left out.")]
+# What --max-minutes takes the place of.
+NO_OTHER_LENGTH = ("train.max_steps=null", "train.epochs=null")

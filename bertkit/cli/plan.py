@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bertkit.cli.console import ConsoleWatcher, duration, errors_as_one_line, print_json, print_table
-from bertkit.cli.options import AsJson, Recipe, Settings
+from bertkit.cli.options import NO_OTHER_LENGTH, AsJson, Recipe, Settings
 
 if TYPE_CHECKING:
     from bertkit.workflows.plan import PhasePlan, Plan
@@ -35,7 +35,7 @@ def plan(
         options: dict[str, object] = {"corpus": place, "train.max_minutes": max_minutes}
         given = list(settings or [])
         if max_minutes is not None:
-            given += ["train.max_steps=null", "train.epochs=null"]
+            given += NO_OTHER_LENGTH
         config = load_config(PretrainConfig, find_recipe(recipe), settings=given, options=options)
         with ConsoleWatcher() as watch:
             planned = make_plan(config, watch=watch)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bertkit.cli.console import ConsoleWatcher, duration, errors_as_one_line, is_main_process, print_json, print_table
-from bertkit.cli.options import AsJson, DryRun, Settings
+from bertkit.cli.options import NO_OTHER_LENGTH, AsJson, DryRun, Settings
 
 if TYPE_CHECKING:
     from bertkit.config.schema import PretrainConfig
@@ -87,7 +87,7 @@ def _resolve(
     place = str(Path(corpus).resolve()) if Path(corpus).exists() else corpus
     options: dict[str, object] = {"corpus": place, "train.init_from": init_from}
     if max_minutes is not None:
-        settings = [*settings, "train.max_steps=null", "train.epochs=null"]
+        settings = [*settings, *NO_OTHER_LENGTH]
         options["train.max_minutes"] = max_minutes
     path = find_recipe(recipe or "small")
     config = load_config(PretrainConfig, path, settings=settings, options=options)

@@ -72,10 +72,11 @@ def _begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # One process a core already: threads of the tokenizer would only compete.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
-def _exit_with_parent() -> None:
+def exit_with_parent() -> None:
+    """Ends this process as soon as the one that started it is gone; to be run in a thread."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

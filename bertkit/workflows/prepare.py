@@ -7,7 +7,7 @@ moment: finished shards are recognised by the hash of the work they hold, and ke
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -71,7 +71,7 @@ def prepare(
     Raises CorpusError when the corpus, the tokenizer or the folder cannot be used.
     """
     progress = on_progress or (lambda description, done, total: None)
-    source = open_corpus(corpus, _reading_options(config))
+    source = open_corpus(corpus, reading_options(config))
     given = load_tokenizer(config.tokenizer.path) if config.tokenizer.path else None
     identity = _identify(source, config, given)
     if complete := complete_store(output_dir, fingerprint=identity.fingerprint, settings=identity.settings):
@@ -111,16 +111,9 @@ def _identify(source: Corpus, config: DataConfig, given: LoadedTokenizer | None)
     return _Identity(settings, source_fingerprint, len(source.files), xxhash.xxh3_128_hexdigest(parts.encode()))
 
 
-def _reading_options(config: DataConfig) -> ReadingOptions:
-    return ReadingOptions(
-        text_column=config.text_column,
-        document=config.document,
-        sentences=config.sentences,
-        language=config.language,
-        encoding=config.encoding,
-        drop_duplicate_lines=config.drop_duplicate_lines,
-        max_document_chars=config.max_document_chars,
-    )
+def reading_options(config: DataConfig) -> ReadingOptions:
+    """How a corpus is read, as the `data` section says."""
+    return ReadingOptions(**{field.name: getattr(config, field.name) for field in fields(ReadingOptions)})
 
 
 def _wordpiece_options(config: DataConfig) -> WordPieceOptions:

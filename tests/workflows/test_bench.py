@@ -15,6 +15,7 @@ from bertkit.data.features import collate_features
 from bertkit.data.loader import Position
 from bertkit.errors import BertkitError, ConfigError
 from bertkit.train.checkpoint import latest_checkpoint
+from bertkit.train.setup import build_accelerator
 from bertkit.workflows.assemble import build_loader
 from bertkit.workflows.bench import predicting, preparing, resuming
 from bertkit.workflows.bench.compare import (
@@ -35,7 +36,7 @@ from bertkit.workflows.bench.ours import build_ours
 from bertkit.workflows.bench.predicting import Job, draw_texts, lengths_of, read_texts, write_model, write_rows
 from bertkit.workflows.bench.pretraining import bench_phase
 from bertkit.workflows.bench.rates import Sizes, build_rates, classification_flops, encoder_flops, pretraining_flops
-from bertkit.workflows.bench.request import Request
+from bertkit.workflows.bench.request import Request, device_type
 from bertkit.workflows.bench.sides import Answer, Round, Side, peak_bytes, reset_peak, running
 from bertkit.workflows.bench.stock import _rows_of, _StockBatches, build_stock
 from bertkit.workflows.bench.subjects import SUBJECTS, bench
@@ -89,6 +90,13 @@ def test_sides_are_taken_in_turn_and_only_one_works_at_a_time(tmp_path):
     assert all(end <= start for end, start in zip(ends, starts[1:], strict=False))
     assert len({row[2] for row in rows} | {str(os.getpid())}) == 4
     assert not children()
+
+
+def test_asking_for_the_device_leaves_an_accelerator_in_use_as_it_is():
+    device_type()
+    accelerator = build_accelerator("bf16")
+    assert device_type() == accelerator.device.type
+    assert accelerator.mixed_precision == "bf16"
 
 
 def test_a_side_that_is_killed_while_it_sleeps_is_one_line(tmp_path):

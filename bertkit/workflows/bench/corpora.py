@@ -5,18 +5,18 @@ import heapq
 import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bertkit.config.schema import DataConfig, PretrainConfig
-from bertkit.data.corpus import Corpus, RawDocument, ReadingOptions, open_corpus
+from bertkit.data.corpus import Corpus, RawDocument, open_corpus
 from bertkit.data.demo_corpus import write_demo_corpus
 from bertkit.data.sources import SourceFile
 from bertkit.data.store import TokenStore, is_store
 from bertkit.errors import CorpusError
-from bertkit.workflows.prepare import prepare
+from bertkit.workflows.prepare import prepare, reading_options
 from bertkit.workflows.watch import Watcher
 
 SAMPLE_CHARS = 8_000_000
@@ -85,7 +85,7 @@ def open_text(data: DataConfig, corpus: str | None, *, folder: Path, watch: Watc
         corpus = str(write_demo_corpus(folder / "demo").path)
     if is_store(Path(corpus)):
         raise CorpusError(f"{corpus} is prepared already: give the text it was made of")
-    return open_corpus(corpus, _reading_options(data)), data
+    return open_corpus(corpus, reading_options(data)), data
 
 
 def write_sample(source: Corpus, data: DataConfig, path: Path, *, chars: int, watch: Watcher) -> tuple[float, int]:
@@ -146,7 +146,3 @@ def _files_to_read(source: Corpus) -> tuple[tuple[SourceFile, ...], float]:
         drawn.append(int(number))
         total += sizes[number]
     return tuple(source.files[number] for number in sorted(drawn)), total / sum(sizes)
-
-
-def _reading_options(data: DataConfig) -> ReadingOptions:
-    return ReadingOptions(**{field.name: getattr(data, field.name) for field in fields(ReadingOptions)})

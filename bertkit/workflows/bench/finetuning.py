@@ -1,5 +1,8 @@
 """`bertkit bench finetune`: classification of pairs as long as MNLI's, against Trainer with two ways of padding."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 
 from bertkit.config.finetune import FinetuneConfig, TaskConfig
@@ -79,9 +82,6 @@ def synthetic_pairs(vocab_size: int, *, seed: int, examples: int = EXAMPLES) -> 
 
 def _encode_mnli(config: PretrainConfig, request: Request, vocab_size: int) -> Features:
     """MNLI's own rows, with a vocabulary of their words: a real one is not needed to be fast."""
-    import tempfile
-    from pathlib import Path
-
     request.watch.begin("reading MNLI")
     task = TaskConfig(name="glue/mnli", data_dir=str(request.data_dir), max_train_examples=EXAMPLES)
     data = load_task(FinetuneConfig(task=task))

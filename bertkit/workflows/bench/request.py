@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -36,8 +37,10 @@ class Request:
     watch: Watcher = field(default_factory=Unwatched)
 
 
+@lru_cache(maxsize=1)
 def device_type() -> str:
     """The kind of device that training would use here."""
+    # Asked once: building an accelerator sets back what one in use, such as Trainer's, shares with it.
     return str(build_accelerator("fp32").device.type)
 
 

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from bertkit.data.pool import exit_with_parent
 from bertkit.errors import BertkitError
 
 logger = logging.getLogger(__name__)
@@ -179,7 +180,7 @@ def _serve(pipe: Connection, build: Callable[[], Worker]) -> None:
     os.dup2(2, 1)
     # A process of ours drives one GPU, where Trainer would take all it sees.
     os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
     try:
         worker = build()
         pipe.send(Ready(worker.pace_s, worker.settings, worker.base_bytes))
@@ -196,10 +197,3 @@ def _serve(pipe: Connection, build: Callable[[], Worker]) -> None:
 def _in_one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if isinstance(error, BertkitError) else f"{type(error).__name__}: {text}"
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -18,10 +18,10 @@ from transformers.training_args import OptimizerNames
 
 from bertkit.data.collate import IGNORED, Batch, pad_rows
 from bertkit.data.loader import PREFETCHED_STEPS, Position, Prefetched, StepBatch
-from bertkit.train.setup import Precision, build_accelerator
+from bertkit.train.setup import Precision
 from bertkit.workflows.bench.ours import ENDLESS, WARM_UP_STEPS, Clock
 from bertkit.workflows.bench.rates import Sizes
-from bertkit.workflows.bench.request import quieten_transformers
+from bertkit.workflows.bench.request import device_type, quieten_transformers
 from bertkit.workflows.bench.sides import Round, Worker, reset_peak
 from bertkit.workflows.bench.work import TrainingWork
 
@@ -29,7 +29,7 @@ from bertkit.workflows.bench.work import TrainingWork
 def build_stock(work: TrainingWork, precision: Precision, *, pad_to: int | None = None) -> Worker:
     """The stock side, warm; rows are padded to `pad_to` tokens, or to the longest of their batch."""
     quieten_transformers()
-    device = build_accelerator("fp32").device.type
+    device = device_type()
     base_bytes = reset_peak(device)
     model = work.stock_model()
     batches = _StockBatches(work, pad_to=pad_to)
