@@ -2,15 +2,32 @@
 
 import difflib
 import errno
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 # What the system says when there is no room left: on the disk, in the quota, in the file.
 DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+# What stands for a secret in what is written down or said.
+HIDDEN: Final = "***"
+_PASSWORD: Final = re.compile(r"(?<=://)[^/\s'\"]+(?=@)")
+_QUERY: Final = re.compile(r"(?<=://)([^\s?'\"]*\?)[^\s'\"]+?(?=[:;,.)]*(?:[\s'\"]|$))")
+_HUB_TOKEN: Final = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
+_TOKEN_VARIABLES: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+# A terminal takes these for commands; a tab or a new line is none.
+_CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+
 
 class BertkitError(Exception):
-    """A mistake in what bertkit was given, never in bertkit: the message names the fix."""
+    """A mistake in what bertkit was given, never in bertkit: the message names the fix, and no secret."""
+
+    exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
 
 
 class ConfigError(BertkitError):
@@ -31,6 +48,39 @@ class CheckpointError(BertkitError):
 
 class HubError(BertkitError):
     """A Hugging Face Hub repository that cannot be read or written."""
+
+
+class SaidElsewhereError(BertkitError):
+    """Another process of the same launch failed and says why."""
+
+
+@contextmanager
+def refused_as(kind: type[BertkitError], sentence: str) -> Iterator[None]:
+    """Turn whatever goes wrong in opening what another program wrote into one sentence, its reason in brackets.
+
+    Only around the opening itself: damage makes libraries raise errors of every class, and so do bugs of ours.
+    """
+    try:
+        yield
+    except BertkitError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise kind(f"{sentence} ({reason[:200]})") from error
+
+
+def redacted(text: str) -> str:
+    """The text without passwords and queries of URLs, whose signatures give access, and without Hub tokens."""
+    for token in filter(None, map(os.environ.get, _TOKEN_VARIABLES)):
+        text = text.replace(token, HIDDEN)
+    if "://" in text:
+        text = _QUERY.sub(rf"\1{HIDDEN}", _PASSWORD.sub(HIDDEN, text))
+    return _HUB_TOKEN.sub(f"hf_{HIDDEN}", text)
+
+
+def printable(text: str) -> str:
+    """The text as a terminal may show it: control characters and halves of characters as escapes."""
+    return text.translate(_CONTROL).encode("utf-8", "backslashreplace").decode()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,28 +1,36 @@
 """Files and folders that are whole or absent: written beside their place, synced, and only then given their name."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+_RUST_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A place to write a file or folder to, which takes `path`'s name when the block ends well and is gone otherwise.
 
-    Raises OSError where it cannot be synced or renamed; a folder takes the place of an older one.
+    Raises OSError where it cannot be written, synced or renamed; a folder takes the place of an older one.
     """
-    aside = aside_of(path)
+    aside, outdated = aside_of(path), path.with_name(f".{path.name}.outdated")
     _remove(aside)
+    _remove(outdated)
     try:
-        yield aside
+        with _errors_of_the_system():
+            yield aside
         for each in (*aside.rglob("*"), aside) if aside.is_dir() else (aside,):
             _sync(each)
         if aside.is_dir() and path.is_dir():
-            shutil.rmtree(path)
+            # Removed in its place, half of it would stay there when this process is killed meanwhile.
+            path.replace(outdated)
         aside.replace(path)
         _sync(path.parent)
+        _remove(outdated)
     finally:
         _remove(aside)
 
@@ -30,6 +38,19 @@ def written_whole(path: Path) -> Iterator[Path]:
 def aside_of(path: Path) -> Path:
     """Where `path` is written before it is whole; a killed process may leave it behind."""
     return path.with_name(f".{path.name}.partial")
+
+
+@contextmanager
+def _errors_of_the_system() -> Iterator[None]:
+    """Libraries in Rust tell what the system refused in words only: here it becomes the OSError it was."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if found := _RUST_OS_ERROR.search(str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+        raise
 
 
 def _remove(path: Path) -> None:

@@ -1,5 +1,8 @@
 """What has a name is whole."""
 
+import errno
+import shutil
+
 import pytest
 
 from bertkit.whole import aside_of, written_whole
@@ -38,3 +41,32 @@ def test_what_a_killed_process_left_behind_is_no_hindrance(tmp_path):
     with written_whole(tmp_path / "folder") as aside:
         aside.mkdir()
     assert not list((tmp_path / "folder").iterdir())
+
+
+def test_a_folder_is_replaced_before_the_old_one_is_taken_apart(tmp_path, monkeypatch):
+    path, removed = tmp_path / "folder", []
+
+    def write(content):
+        with written_whole(path) as aside:
+            aside.mkdir()
+            (aside / "file").write_text(content)
+
+    write("old")
+    monkeypatch.setattr(shutil, "rmtree", lambda gone, **_: removed.append((gone.name, (path / "file").read_text())))
+    write("new")
+    # A kill while the old one goes finds the new one in its place.
+    assert removed == [(".folder.outdated", "new")]
+    monkeypatch.undo()
+    write("newest")
+    assert [each.name for each in tmp_path.iterdir()] == ["folder"]
+
+
+def test_what_a_library_in_rust_was_refused_is_an_os_error(tmp_path):
+    def fail():
+        with written_whole(tmp_path / "file"):
+            raise Exception("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(OSError, match="No space left") as failed:
+        fail()
+    assert failed.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())

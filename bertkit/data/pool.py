@@ -34,7 +34,7 @@ def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], *, num_wo
     try:
         for item in items:
             # The executor starts its processes one by one, as work comes.
-            with _main_module_hidden():
+            with main_module_hidden():
                 waiting.append(executor.submit(work, item))
             if len(waiting) > 2 * num_workers:
                 yield waiting.popleft().result()
@@ -55,7 +55,7 @@ def usable_cores() -> int:
 
 
 @contextmanager
-def _main_module_hidden() -> Iterator[None]:
+def main_module_hidden() -> Iterator[None]:
     """Processes started meanwhile do not run the user's script again, which may have no `if __name__ == "__main__"`."""
     main = sys.modules["__main__"]
     hidden: dict[str, Any] = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
@@ -68,8 +68,10 @@ def _main_module_hidden() -> Iterator[None]:
 
 
 def _begin_worker() -> None:
-    """Ctrl-C is the main process' to handle; a worker outlives it never, even when it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C, and SLURM's SIGUSR1, are the main process' to handle; a worker outlives it never, even when killed."""
+    for name in ("SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     # One process a core already: threads of the tokenizer would only compete.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=exit_with_parent, daemon=True).start()

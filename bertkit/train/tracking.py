@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,8 @@ class MetricsLog:
         """
         if not self._accelerator.is_main_process:
             return
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise CheckpointError(
-                f"{self._path} cannot be written: {error.strerror}; mend that and run it again"
-            ) from error
+        with _named(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
         figures = {name: value for name, value in row.items() if isinstance(value, int | float)}
         self._accelerator.log(figures, step=int(row["step"]))
 
@@ -90,13 +86,16 @@ class Window:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`; a last line cut short by a kill is left out."""
+    """The rows of a `metrics.jsonl` up to the first that is damaged: a kill may cut the last one short."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             break
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            break
+        rows.append(row)
     return rows
 
 
@@ -105,5 +104,13 @@ def _drop_rows_behind(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = [row for row in read_metrics(path) if row["step"] <= step]
-    with written_whole(path) as aside:
+    with _named(path), written_whole(path) as aside:
         aside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error.strerror}; mend that and run it again") from error

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
+from bertkit.data.tokenizer import load_tokenizer
 from bertkit.errors import CheckpointError
 from bertkit.model.convert import to_stock
 from bertkit.whole import written_whole
@@ -43,7 +44,8 @@ def _copy_finished(run: RunFolder, output_dir: Path | None) -> Path:
         raise CheckpointError(f"{run.path} is not finished: run the same bertkit finetune command again")
     if output_dir is not None:
         try:
-            shutil.copytree(run.export, output_dir, dirs_exist_ok=True)
+            with written_whole(output_dir) as aside:
+                shutil.copytree(run.export, aside)
         except OSError as error:
             raise CheckpointError(f"the export {output_dir} cannot be written: {error}") from error
     return output_dir or run.export
@@ -60,7 +62,7 @@ def export_model(model: PreTrainedModel, tokenizer_path: Path, output_dir: Path,
         with written_whole(output_dir) as aside:
             stock = to_stock(model)
             stock.save_pretrained(aside)
-            tokenizer = AutoTokenizer.from_pretrained(tokenizer_path)
+            tokenizer = load_tokenizer(tokenizer_path).pretrained
             tokenizer.model_max_length = model_max_length
             tokenizer.save_pretrained(aside)
             opened = getattr(transformers, type(stock).__name__).from_pretrained(aside)

@@ -5,7 +5,10 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,14 +18,38 @@ from pydantic import BaseModel
 
 import bertkit
 from bertkit.config.load import Config, differing_keys, dump_config, read_yaml, validate_config
-from bertkit.errors import CheckpointError, ConfigError
+from bertkit.errors import DISK_FULL, CheckpointError, ConfigError, redacted
+from bertkit.lock import LOCK_FILE, FolderLock
 from bertkit.train.checkpoint import list_checkpoints
 from bertkit.whole import written_whole
 
 RUNS = Path("runs")
 # What a run that was killed while it began may have left.
-_BEGUN = (".environment.json.partial", "environment.json", ".config.yaml.partial")
+_BEGUN = (LOCK_FILE, ".environment.json.partial", "environment.json", ".config.yaml.partial")
 _REPORTED_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "pyarrow")
+
+
+class _Options(BaseModel, extra="allow"):
+    task: str
+    problem: str
+    metrics: list[str]
+    null_threshold: float | None = None
+
+
+class _Results(BaseModel, extra="allow"):
+    """What others rely on in the results of a fine-tuning run."""
+
+    task: str
+    problem: str
+    step: int
+    best_step: int
+    attempts: int
+    num_train_examples: int
+    elapsed_s: float
+    headline: str
+    collapsed: str | None
+    scores: dict[str, dict[str, Any]]
+    options: _Options
 
 
 @dataclass(frozen=True)
@@ -92,14 +119,16 @@ class RunFolder:
             CheckpointError: the file is missing or damaged.
         """
         try:
-            return dict(json.loads(self.results_file.read_text(encoding="utf-8")))
+            values = json.loads(self.results_file.read_text(encoding="utf-8"))
+            _Results.model_validate(values, strict=True)
+            return dict(values)
         except (OSError, ValueError, TypeError) as error:
             raise CheckpointError(
                 f"{self.results_file} is missing or damaged: remove it and run the same command again"
             ) from error
 
     def claim(self, config: BaseModel) -> bool:
-        """Makes the folder `config`'s, or checks that it is already; returns whether the folder is new.
+        """Makes the folder `config`'s until it is closed, or checks that it is; returns whether the folder is new.
 
         A run writes `config.yaml` and `environment.json` before anything else. Settings that only say how a run is
         executed may differ from the folder's; before the first checkpoint, any but those of a finished token store.
@@ -107,37 +136,64 @@ class RunFolder:
         Raises:
             ConfigError: the folder holds another run, or something that is not a run, or cannot be made.
             CheckpointError: the folder cannot be written.
+            FolderInUseError: another process has claimed it.
         """
         is_new = not self.path.exists()
-        if self.is_run():
-            if self.is_finetuning() != ("task" in type(config).model_fields):
-                kind = "fine-tuning" if self.is_finetuning() else "pre-training"
-                raise ConfigError(f"{self.path} holds a run of {kind}: choose another --output-dir")
-            differing = differing_keys(self.read_config(type(config)), config)
-            if not list_checkpoints(self.checkpoints) and not self.results_file.is_file():
-                is_prepared = (self.store / "manifest.json").is_file()
-                differing = [key for key in differing if is_prepared and key.startswith(("corpus", "data."))]
-            if differing:
-                raise ConfigError(
-                    f"{self.path} holds another run, which differs in {', '.join(differing[:4])}: choose another "
-                    f"--output-dir, or run with the settings of {self.config_file} to continue it"
-                )
-        elif self.path.exists() and (
-            not self.path.is_dir() or any(path.name not in _BEGUN for path in self.path.iterdir())
-        ):
+        if not is_new and not self.is_run() and self._holds_other_files():
             raise ConfigError(f"{self.path} exists and is not a run folder: choose another --output-dir")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"the run folder {self.path} cannot be made: {error.strerror}") from error
+        self._take()
+        self._refuse_other_run(config)
         write_aside(self.path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
         write_aside(self.config_file, dump_config(config))
         return is_new
 
+    def close(self) -> None:
+        """Lets other processes claim the folder."""
+        self._lock.release()
+
     def abandon(self) -> None:
         """Removes a new run that never came to hold anything of worth: no part of a store and no checkpoint."""
-        if not any(self.path.glob("store/*/*")) and not self.checkpoints.exists():
-            shutil.rmtree(self.path, ignore_errors=True)
+        if any(self.path.glob("store/*/*")) or self.checkpoints.exists():
+            return
+        for path in self.path.iterdir():
+            # The lock goes last: without it the folder is another process' at once.
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK_FILE:
+                path.unlink(missing_ok=True)
+        self.close()
+        with suppress(OSError):
+            self.path.rmdir()
+
+    @cached_property
+    def _lock(self) -> FolderLock:
+        return FolderLock(self.path)
+
+    def _take(self) -> None:
+        try:
+            self._lock.take()
+        except OSError as error:
+            remedy = "free some space" if error.errno in DISK_FULL else "choose another --output-dir"
+            raise ConfigError(f"the run folder {self.path} cannot be made: {error.strerror}; {remedy}") from error
+
+    def _holds_other_files(self) -> bool:
+        return not self.path.is_dir() or any(path.name not in _BEGUN for path in self.path.iterdir())
+
+    def _refuse_other_run(self, config: BaseModel) -> None:
+        if not self.is_run():
+            return
+        if self.is_finetuning() != ("task" in type(config).model_fields):
+            kind = "fine-tuning" if self.is_finetuning() else "pre-training"
+            raise ConfigError(f"{self.path} holds a run of {kind}: choose another --output-dir")
+        differing = differing_keys(self.read_config(type(config)), config)
+        if not list_checkpoints(self.checkpoints) and not self.results_file.is_file():
+            is_prepared = (self.store / "manifest.json").is_file()
+            differing = [key for key in differing if is_prepared and key.startswith(("corpus", "data."))]
+        if differing:
+            raise ConfigError(
+                f"{self.path} holds another run, which differs in {', '.join(differing[:4])}: choose another "
+                f"--output-dir, or run with the settings of {self.config_file} to continue it"
+            )
 
 
 def newest_run(root: Path = RUNS) -> RunFolder:
@@ -158,11 +214,25 @@ def write_aside(path: Path, text: str) -> None:
     Raises:
         CheckpointError: it cannot be written, most often because the disk is full.
     """
+    with kept_whole(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def kept_whole(path: Path) -> Iterator[Path]:
+    """`written_whole` for what a run keeps, in a folder made for it where there is none.
+
+    Raises:
+        CheckpointError: it cannot be written, most often because the disk is full.
+    """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as aside:
-            aside.write_text(text, encoding="utf-8")
+            yield aside
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be written: {error.strerror}; mend that and run it again") from error
+        raise CheckpointError(
+            f"{path} cannot be written: {error.strerror or error}; mend that and run it again"
+        ) from error
 
 
 def describe_environment() -> dict[str, Any]:
@@ -174,7 +244,7 @@ def describe_environment() -> dict[str, Any]:
         "processor_cores": os.cpu_count(),
         "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or ["cpu"],
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
-        "command": ["bertkit", *sys.argv[1:]],
+        "command": ["bertkit", *map(redacted, sys.argv[1:])],
         "packages": {name: _version(name) for name in _REPORTED_PACKAGES},
     }
 
