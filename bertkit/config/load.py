@@ -1,18 +1,24 @@
 """From a recipe and `--set` options to a validated config, and back to YAML."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from bertkit.config.schema import EXECUTION
-from bertkit.errors import ConfigError, nearest
+from bertkit.errors import ConfigError, nearest, redacted
 
 Config = TypeVar("Config", bound=BaseModel)
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+
+# Far more than any recipe needs, and as much as YAML is read in a moment.
+MOST_CHARS: Final = 100_000
+SHOWN_CHARS: Final = 100
 
 
 def recipes_dir() -> Path:
@@ -47,7 +53,9 @@ def find_recipe(name: str, *, finetuning: bool = False) -> Path:
         return path
     if path.suffix in (".yaml", ".yml"):
         raise ConfigError(f"recipe file {name} does not exist")
-    raise ConfigError(f"no recipe is called '{name}'{nearest(name, shipped)}; the recipes are {', '.join(shipped)}")
+    raise ConfigError(
+        f"no recipe is called '{_short(name)}'{nearest(_short(name), shipped)}; the recipes are {', '.join(shipped)}"
+    )
 
 
 def read_recipe(name: str) -> str:
@@ -75,7 +83,7 @@ def load_config(
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator or not key.strip():
-            raise ConfigError(f"--set {setting} is not of the form section.key=value")
+            raise ConfigError(f"--set {_short(setting)} is not of the form section.key=value")
         _assign(values, key.strip(), _setting_value(setting, text.strip()))
     for key, value in (options or {}).items():
         if value is not None:
@@ -103,10 +111,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, or is not a mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            values = _parse_yaml(file.read(MOST_CHARS + 1))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if values is None:
         return {}
@@ -116,14 +125,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def dump_config(config: BaseModel) -> str:
-    """The config as YAML, every field written out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The config as YAML, every field written out, and no secret: see `redacted`."""
+    return yaml.safe_dump(_without_secrets(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
 
 
 def differing_keys(first: BaseModel, second: BaseModel) -> list[str]:
-    """The dotted keys in which two configs differ, but for those that only say how a run is executed."""
+    """The dotted keys in which two configs differ, but for secrets and what only says how a run is executed."""
     ignored = set(_execution_keys(type(first)))
-    a, b = dict(_flat(first.model_dump(mode="json"))), dict(_flat(second.model_dump(mode="json")))
+    a, b = (dict(_flat(_without_secrets(config.model_dump(mode="json")))) for config in (first, second))
     return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key) and _unindexed(key) not in ignored)
 
 
@@ -144,10 +153,51 @@ def _setting_value(setting: str, text: str) -> Any:
     """The value of --set as YAML, but for what only looks like it: a heading's pattern may hold ': ' or ' #'."""
     if text[:1] in ("{", "[", '"', "'") or (": " not in f"{text} " and " #" not in text):
         try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {setting}: the value is not valid YAML") from error
+            return _parse_yaml(text)
+        except ValueError as error:
+            raise ConfigError(f"--set {_short(setting)}: the value is not valid YAML") from error
     return text
+
+
+def _parse_yaml(text: str) -> Any:
+    """What YAML means; raises ValueError for what is no YAML, or far too much of it.
+
+    A few lines of aliases may stand for more values than fit into memory, so they are counted before they are made.
+    """
+    if len(text) > MOST_CHARS:
+        raise ValueError(f"it has more than {MOST_CHARS:,} characters")
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if _written_out(node, {}) > MOST_CHARS:
+            raise ValueError(f"its aliases stand for more than {MOST_CHARS:,} characters")
+        return None if node is None else loader.construct_document(node)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except (yaml.YAMLError, ArithmeticError, LookupError, AttributeError, TypeError) as error:
+        # Beside its own errors, yaml raises whatever a strange number or date makes Python raise.
+        raise ValueError(str(error)) from error
+
+
+def _written_out(node: yaml.Node | None, known: dict[int, float]) -> float:
+    """Characters of a node with its aliases written out, infinitely many where it lies within itself.
+
+    Raises ValueError for a NUL, which no name of a file and no text may hold.
+    """
+    if node is None or isinstance(node, yaml.ScalarNode):
+        text = node.value if node else ""
+        if "\0" in text:
+            raise ValueError("it holds a NUL character")
+        return 1 + len(text)
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        inner = chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + sum(_written_out(each, known) for each in inner)
+    return known[id(node)]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}..."
 
 
 def _assign(values: dict[str, Any], dotted: str, value: Any) -> None:
@@ -157,7 +207,7 @@ def _assign(values: dict[str, Any], dotted: str, value: Any) -> None:
         if inner is None:
             inner = values[section] = {}
         if not isinstance(inner, dict):
-            raise ConfigError(f"--set {dotted}: '{section}' is not a section")
+            raise ConfigError(f"--set {_short(dotted)}: '{_short(section)}' is not a section")
         values = inner
     values[key] = value
 
@@ -166,11 +216,11 @@ def _explain(schema: type[BaseModel], problem: Mapping[str, Any]) -> str:
     dotted = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = list(_fields_at(schema, problem["loc"][:-1]))
-        return f"unknown key '{dotted}'{nearest(str(problem['loc'][-1]), known)}"
+        return f"unknown key '{_short(dotted)}'{nearest(_short(str(problem['loc'][-1])), known)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return message
-    given = f" (given: {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
+    given = f" (given: {_short(repr(problem['input']))})" if not isinstance(problem["input"], dict) else ""
     return f"{dotted}: {message[:1].lower()}{message[1:]}{given}"
 
 
@@ -194,6 +244,14 @@ def _execution_keys(schema: type[BaseModel]) -> Iterator[str]:
         for name, field in section.model_fields.items():
             if field.json_schema_extra == EXECUTION:
                 yield f"{prefix}{name}"
+
+
+def _without_secrets(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _without_secrets(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_without_secrets(value) for value in values]
+    return redacted(values) if isinstance(values, str) else values
 
 
 def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

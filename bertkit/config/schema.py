@@ -4,7 +4,7 @@ Precedence, stated once: defaults here < recipe < ``--set section.key=value`` < 
 Derived numbers are methods; checks across fields name both fields and the fix.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
@@ -87,6 +87,59 @@ class TokenizerConfig(Section):
     )
 
 
+class FilterConfig(Section):
+    """One of datatrove's filters, formatters or extractors."""
+
+    name: str = Field(description="Name of the class, such as GopherQualityFilter.")
+    arguments: dict[str, Any] = Field({}, description="Keyword arguments of the class.")
+
+
+class SlurmConfig(Section):
+    """What `bertkit prepare --executor slurm` asks of the scheduler."""
+
+    partition: str = Field("", description="Partition; empty: the cluster's default.", json_schema_extra=EXECUTION)
+    time: str = Field("24:00:00", description="Time limit of a task.", json_schema_extra=EXECUTION)
+    qos: str = Field("", description="Quality of service; empty: the default.", json_schema_extra=EXECUTION)
+    max_array_size: PositiveInt = Field(1001, description="Tasks in one job array.", json_schema_extra=EXECUTION)
+    env_command: str | None = Field(
+        None,
+        description="Shell command before a task; null: puts this Python's folder on the PATH.",
+        json_schema_extra=EXECUTION,
+    )
+    sbatch_args: dict[str, str] = Field(
+        {}, description="Further options of sbatch, without dashes.", json_schema_extra=EXECUTION
+    )
+
+
+class ClusterConfig(Section):
+    """How `bertkit prepare --executor` shares out the work; what comes out depends on filters and minhash only.
+
+    With either, task_mb is part of what a store is made from: like documents of one task are told apart first.
+    """
+
+    filters: tuple[FilterConfig, ...] = Field(
+        (), description="datatrove's filters, formatters and extractors that every document passes, in order."
+    )
+    minhash: bool = Field(False, description="Drop near-duplicates (datatrove's MinHash, 14 buckets of 8 hashes).")
+    task_mb: PositiveInt = Field(
+        256, description="Files of so many MB are one task; a file is never cut.", json_schema_extra=EXECUTION
+    )
+    task_memory_gb: Annotated[float, Field(gt=0)] = Field(
+        2, description="Memory a task reserves on Ray and SLURM.", json_schema_extra=EXECUTION
+    )
+    work_dir: str | None = Field(
+        None,
+        description="Folder or URL all machines share, for what is made in between; null: inside the output.",
+        json_schema_extra=EXECUTION,
+    )
+    ray_address: str | None = Field(
+        None,
+        description="Address of a Ray cluster; null: RAY_ADDRESS, or Ray on this machine.",
+        json_schema_extra=EXECUTION,
+    )
+    slurm: SlurmConfig = SlurmConfig()
+
+
 class DataConfig(Section):
     """What the token store is made from: everything ``bertkit prepare`` needs."""
 
@@ -121,8 +174,17 @@ class DataConfig(Section):
         description="Marks whole words of Chinese for masking.whole_word (rjieba: pip install 'bertkit[chinese]').",
     )
     tokenizer: TokenizerConfig = TokenizerConfig()
+    cluster: ClusterConfig = ClusterConfig()
     num_workers: Annotated[int, Field(ge=0)] = Field(
         0, description="Processes that prepare; 0: one a core.", json_schema_extra=EXECUTION
+    )
+    cache_dir: str | None = Field(
+        None,
+        description="Folder for shards of a token store at a URL; null: 'bertkit' in the user's cache folder.",
+        json_schema_extra=EXECUTION,
+    )
+    cache_gb: Annotated[float, Field(gt=0)] = Field(
+        20, description="GB of shards kept there; the least recently used make room.", json_schema_extra=EXECUTION
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, Literal
@@ -16,7 +16,8 @@ from bertkit.data.rows import Row, bounded_lines, hub_rows_of, read_rows
 from bertkit.data.seen import SeenHashes, hash_text
 from bertkit.data.sentences import Layout, check_language, is_wrapped, look_at_layout, split_sentences
 from bertkit.data.sources import SourceFile, find_files, is_hub_id
-from bertkit.errors import CorpusError
+from bertkit.data.warc import read_warc
+from bertkit.errors import HIDDEN, CorpusError
 
 LEAST_LINE_CHARS: Final = 20
 
@@ -75,8 +76,7 @@ class Corpus:
 
     def fingerprint(self) -> str:
         """Hash of names and contents of all files; a Hub data set goes by its name."""
-        contents = [(file.name, file.content_hash()) for file in self.files] or [("hub", self.location)]
-        return xxhash.xxh3_128_hexdigest(json.dumps(contents).encode())
+        return fingerprint_of(self, [file.content_hash() for file in self.files])
 
     def documents(self, notes: ReadingNotes | None = None) -> Iterator[RawDocument]:
         """Read documents one by one, always in the same order; what is left out is counted in `notes`.
@@ -102,6 +102,8 @@ class Corpus:
         for file in self.files:
             if file.format == "txt":
                 yield from _text_pieces(file, options, notes)
+            elif file.format == "warc":
+                yield from _row_pieces(read_warc(file), options)
             else:
                 rows = read_rows(
                     file, column=options.text_column, encoding=options.encoding, max_chars=options.max_document_chars
@@ -117,11 +119,21 @@ class Corpus:
         return piece.text
 
 
+def fingerprint_of(corpus: Corpus, content_hashes: Sequence[str]) -> str:
+    """The fingerprint of a corpus whose files hold what hashes to these."""
+    contents = [(file.name, content) for file, content in zip(corpus.files, content_hashes, strict=True)]
+    return xxhash.xxh3_128_hexdigest(json.dumps(contents or [("hub", corpus.location)]).encode())
+
+
 def open_corpus(location: str, options: ReadingOptions) -> Corpus:
     """Find a corpus: a file, a folder (with its subfolders), a glob, an fsspec URL, or a Hub data set.
 
     Raises CorpusError when there is nothing, or nothing that can be read.
     """
+    if HIDDEN in location:
+        raise CorpusError(
+            f"{location!r} was kept without its password or signature: give the whole address as the corpus again"
+        )
     document_rule(options.document)
     check_language(options.language)
     unsupported = Dropped()
@@ -157,7 +169,7 @@ def _text_pieces(file: SourceFile, options: ReadingOptions, notes: ReadingNotes)
 
 def _row_pieces(rows: Iterable[Row], options: ReadingOptions) -> Iterator[_Piece]:
     for row in rows:
-        yield _Piece(row.place, row.text, "line" if options.sentences == "line" else _layout_of_row(row.text))
+        yield _Piece(row.place, row.text, layout_of_row(row.text, sentences=options.sentences))
 
 
 def _take_sample(lines: Iterator[str]) -> list[str]:
@@ -177,7 +189,10 @@ def _layout_of_file(sample: list[str], options: ReadingOptions) -> Layout:
     return "paragraph" if looked == "line" and options.sentences == "prose" else looked
 
 
-def _layout_of_row(text: str | None) -> Layout:
+def layout_of_row(text: str | None, *, sentences: str) -> Layout:
+    """How the lines of a row's text become sentences, where data.sentences is `sentences`."""
+    if sentences == "line":
+        return "line"
     wrapped = text is not None and "\n" in text and is_wrapped([line.strip() for line in text.splitlines()])
     return "wrapped" if wrapped else "paragraph"
 

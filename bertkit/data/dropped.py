@@ -19,6 +19,8 @@ INVALID_ROW: Final = "invalid row"
 UNSUPPORTED: Final = "unsupported file"
 DUPLICATE_LINE: Final = "duplicate line"
 ALL_DUPLICATE_LINES: Final = "duplicate lines only"
+FILTERED: Final = "filtered"
+NEAR_DUPLICATE: Final = "near duplicate"
 EMPTY_SENTENCE: Final = "sentence without tokens"
 
 # What a user reads about each reason; those that need attention say what to do.
@@ -27,6 +29,8 @@ EXPLANATIONS: Final = {
     DUPLICATE: "documents were exact copies of an earlier one",
     DUPLICATE_LINE: "lines of 20 or more characters were copies of an earlier one",
     ALL_DUPLICATE_LINES: "documents held nothing but such lines",
+    FILTERED: "documents were dropped by data.cluster.filters",
+    NEAR_DUPLICATE: "documents were nearly the same as another one (MinHash)",
     EMPTY_SENTENCE: "sentences held no token",
     UNDECODABLE: "documents were not valid text in the given encoding: if the files are in another one, set it, "
     "for example with --set data.encoding=latin-1",
@@ -38,7 +42,7 @@ EXPLANATIONS: Final = {
     UNSUPPORTED: "files were neither .txt, .jsonl, .csv nor .parquet (plain, .gz, .bz2, .xz or .zst): "
     "name such a file or a pattern itself to read it as plain text",
 }
-HARMLESS: Final = (EMPTY, DUPLICATE, DUPLICATE_LINE, ALL_DUPLICATE_LINES, EMPTY_SENTENCE)
+HARMLESS: Final = (EMPTY, DUPLICATE, DUPLICATE_LINE, ALL_DUPLICATE_LINES, FILTERED, NEAR_DUPLICATE, EMPTY_SENTENCE)
 
 
 @dataclass

@@ -55,8 +55,8 @@ def hub_rows_of(location: str, *, column: str) -> Iterator[Row]:
 
 def _jsonl_rows(source: SourceFile, *, column: str, encoding: str, max_chars: int) -> Iterator[Row]:
     with source.open_text(encoding) as file:
-        # Escapes make a line at most six times longer than its text; other columns are granted as much again.
-        parsed = (_parse_json(line) for line in bounded_lines(file, max_chars=12 * max_chars) if line.strip())
+        # Escapes make a line at most six times longer than its text; other columns are granted a text's length.
+        parsed = (_parse_json(line) for line in bounded_lines(file, max_chars=7 * max_chars) if line.strip())
         yield from read_mappings(parsed, column=column, name=source.name)
 
 
@@ -72,7 +72,7 @@ def _csv_rows(source: SourceFile, *, column: str, encoding: str, max_chars: int)
     csv.field_size_limit(max(csv.field_size_limit(), max_chars + 1))
     with source.open_text(encoding, newline="") as file:
         header: Sequence[str] = ()
-        for line, values in _csv_lines(file):
+        for line, values in _csv_lines(file, max_chars=7 * max_chars):
             if not header:
                 header = values
                 _require_column(column, header, name=source.name)
@@ -81,9 +81,9 @@ def _csv_rows(source: SourceFile, *, column: str, encoding: str, max_chars: int)
                 yield Row(f"{source.name}:{line}", values[index] if index < len(values) else None)
 
 
-def _csv_lines(file: IO[str]) -> Iterator[tuple[int, list[str]]]:
+def _csv_lines(file: IO[str], *, max_chars: int) -> Iterator[tuple[int, list[str]]]:
     """Every line that is not blank, with its number; one that cannot be read has no values."""
-    reader = csv.reader(file)
+    reader = csv.reader(iter(partial(_csv_line, file, max_chars), ""))
     while True:
         try:
             values = next(reader)
@@ -94,6 +94,16 @@ def _csv_lines(file: IO[str]) -> Iterator[tuple[int, list[str]]]:
             continue
         if values and not (len(values) == 1 and values[0].isspace()):
             yield reader.line_num, values
+
+
+def _csv_line(file: IO[str], max_chars: int) -> str:
+    """The next line; one of more than `max_chars` is passed over and raises csv.Error, as what is no row does."""
+    line = file.readline(max_chars)
+    if len(line) < max_chars or line.endswith("\n"):
+        return line
+    while (rest := file.readline(max_chars)) and not rest.endswith("\n"):
+        pass
+    raise csv.Error(f"line contains more than {max_chars} characters")
 
 
 def _parquet_rows(source: SourceFile, *, column: str) -> Iterator[Row]:

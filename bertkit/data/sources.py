@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,14 +17,22 @@ import xxhash
 
 from bertkit.data.dropped import UNSUPPORTED, Dropped
 from bertkit.data.manifest import is_store
-from bertkit.errors import CorpusError
+from bertkit.errors import CorpusError, printable
 
 logger = logging.getLogger(__name__)
 
-FORMATS: Final = {".txt": "txt", ".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+FORMATS: Final = {
+    ".txt": "txt",
+    ".jsonl": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".warc": "warc",
+    ".wet": "warc",
+}
 COMPRESSED: Final = (".gz", ".bz2", ".xz", ".zst")
 HUB_ID: Final = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(:(?P<config>[\w.-]+))?")
-HASH_BLOCK_BYTES: Final = 1 << 20
+BLOCK_BYTES: Final = 1 << 20
+LARGEST_UNPACKED_BYTES: Final = 1 << 27
 FOLDERS_NAMED: Final = 3
 # gzip and bz2 raise OSError and EOFError for damaged data, the others a class of their own module.
 DECOMPRESSORS: Final = ("zlib", "zipfile", "lzma", "_lzma", "zstandard", "zstd", "backend_c")
@@ -50,21 +59,33 @@ class SourceFile:
 
     @contextmanager
     def open_seekable(self) -> Iterator[IO[bytes]]:
-        """Open as bytes one can seek in; a compressed file is read into memory."""
+        """Open as bytes one can seek in; a compressed file is read into memory, and refused where it is too large."""
         with self._errors_named(), self._open_binary() as binary:
-            yield io.BytesIO(binary.read()) if self.name.endswith(COMPRESSED) else binary
+            yield self._unpacked(binary) if self.name.endswith(COMPRESSED) else binary
+
+    def _unpacked(self, binary: IO[bytes]) -> IO[bytes]:
+        content = io.BytesIO()
+        while block := binary.read(BLOCK_BYTES):
+            content.write(block)
+            if content.tell() > LARGEST_UNPACKED_BYTES:
+                raise CorpusError(
+                    f"{self.name} unpacks to more than {LARGEST_UNPACKED_BYTES >> 20} MB: unpack it, for Parquet is "
+                    "compressed inside"
+                )
+        content.seek(0)
+        return content
 
     def content_hash(self) -> str:
         """Hash of the bytes as they lie on disk."""
         hasher = xxhash.xxh3_128()
         with self._errors_named(), self.filesystem.open(self.path, "rb") as binary:
-            while block := binary.read(HASH_BLOCK_BYTES):
+            while block := binary.read(BLOCK_BYTES):
                 hasher.update(block)
         return hasher.hexdigest()
 
     def _open_binary(self) -> Any:
         try:
-            return self.filesystem.open(self.path, "rb", compression="infer")
+            return self.filesystem.open(self.path, "rb", compression=fsspec.utils.infer_compression(self.name))
         except (ImportError, ValueError) as error:
             raise CorpusError(f"cannot open {self.name}: {error}; give a local, unpacked copy instead") from error
 
@@ -194,10 +215,30 @@ def _as_text(binary: Any, *, encoding: str, newline: str | None) -> io.TextIOWra
 
 
 def _source(filesystem: Any, path: str, *, name: str, unknown: str) -> SourceFile:
+    if not _is_local(filesystem):
+        # The query of a signed URL is a secret, and no part of the name.
+        name = name.partition("?")[0]
+    elif _is_endless(path):
+        return SourceFile(name, path, "", filesystem)
     stem = name.lower()
     for suffix in COMPRESSED:
         stem = stem.removesuffix(suffix)
-    return SourceFile(name, path, FORMATS.get(PurePosixPath(stem).suffix, unknown), filesystem)
+    return SourceFile(
+        # Names become ids of documents, which are text on one line.
+        printable(name).replace("\n", "\\n"),
+        path,
+        FORMATS.get(PurePosixPath(stem).suffix, unknown),
+        filesystem,
+    )
+
+
+def _is_endless(path: str) -> bool:
+    """Whether this is a pipe, a socket or a device: reading one may never come to an end."""
+    try:
+        kind = stat.S_IFMT(Path(path).stat().st_mode)
+    except OSError:
+        return False
+    return kind not in (stat.S_IFREG, stat.S_IFDIR)
 
 
 def _walk(root: str) -> Iterator[str]:

@@ -6,12 +6,11 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
 
 from bertkit.config.finetune import FinetuneConfig
 from bertkit.data.texts import TextEncoder
 from bertkit.data.tokenizer import load_tokenizer
-from bertkit.errors import CheckpointError, ConfigError
+from bertkit.errors import CheckpointError, ConfigError, refused_as
 from bertkit.tasks.problem import ProblemOptions
 from bertkit.tasks.problems import PROBLEMS
 from bertkit.tasks.registry import list_tasks
@@ -19,7 +18,7 @@ from bertkit.tasks.spec import ProblemName, TaskSpec
 from bertkit.train.setup import build_accelerator
 from bertkit.workflows.infer import Predictor
 from bertkit.workflows.runs import RunFolder
-from bertkit.workflows.source import bert_folder, open_bert_config
+from bertkit.workflows.source import bert_folder, open_bert_config, require_room
 from bertkit.workflows.task_data import own_spec
 
 _HEADS: dict[str, ProblemName] = {
@@ -65,18 +64,17 @@ def open_finetuned(source: str, *, precision: Literal["auto", "fp32", "bf16", "f
     except ConfigError as error:
         raise ConfigError(str(error).removeprefix("--from ")) from error
     problem = _problem_of(source, model_config)
-    options = _options(model_config, problem)
+    with refused_as(ConfigError, f"{source} describes its options or labels in config.json as bertkit never would"):
+        options = _options(model_config, problem)
     folder = bert_folder(source)
-    try:
+    with refused_as(ConfigError, f"{source} cannot be opened as a {problem} model"):
         model: Any = PROBLEMS[problem].model_class.from_pretrained(folder, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(
-            f"{source} cannot be opened as a {problem} model: {str(error).splitlines()[0][:200]}"
-        ) from error
     accelerator = build_accelerator(precision)
     model = accelerator.prepare_model(model.to(accelerator.device), evaluation_mode=True)
-    encoder = TextEncoder(load_tokenizer(folder))
-    predictor = Predictor(PROBLEMS[problem], model.eval(), encoder, options, accelerator.device)
+    tokenizer = load_tokenizer(folder)
+    require_room(model_config, tokenizer.vocabulary, source)
+    encoder = TextEncoder(tokenizer)
+    predictor = Predictor(PROBLEMS[problem], model.eval(), encoder, options, accelerator)
     return Finetuned(source, _spec_of(model_config, problem, own), predictor, accelerator, own)
 
 

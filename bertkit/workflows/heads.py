@@ -5,14 +5,13 @@ from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
 
 from bertkit.config.finetune import FinetuneModelConfig, LoraConfig
 from bertkit.errors import ConfigError
 from bertkit.tasks.problem import Problem
-from bertkit.workflows.source import bert_folder, cannot_open
+from bertkit.workflows.source import bert_folder, opening
 
 _HF_PROBLEM_TYPES = {
     "classification": "single_label_classification",
@@ -33,17 +32,16 @@ def load_with_head(
     dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
     given = {name: getattr(settings, name) for name in dropouts if getattr(settings, name) is not None}
     torch.manual_seed(seed)
-    try:
+    folder = bert_folder(source)
+    with opening(source):
         loaded: Any = problem.model_class.from_pretrained(
-            bert_folder(source),
+            folder,
             dtype=torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # another task's head has another number of classes
             **given,
             **head_fields(problem.name, labels),
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(cannot_open(source, error)) from error
     model: PreTrainedModel = loaded[0]
     missing = [name for name in loaded[1]["missing_keys"] if name.startswith("bert.") and ".pooler." not in name]
     if missing:

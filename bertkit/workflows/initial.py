@@ -4,7 +4,6 @@ import logging
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from bertkit.config.schema import ModelConfig, PretrainConfig
@@ -12,7 +11,7 @@ from bertkit.data.tokenizer import load_tokenizer
 from bertkit.data.vocabulary import Vocabulary
 from bertkit.errors import ConfigError
 from bertkit.model import BertKitForMaskedLM, BertKitForPreTraining
-from bertkit.workflows.source import bert_folder, cannot_open, open_bert_config
+from bertkit.workflows.source import bert_folder, open_bert_config, opening
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +52,13 @@ def load_initial(config: PretrainConfig) -> PreTrainedModel:
     Raises:
         ConfigError: the weights are missing or damaged.
     """
-    source = config.train.init_from
+    source = str(config.train.init_from)
     torch.manual_seed(config.train.seed)
-    try:
+    folder = bert_folder(source)
+    with opening(source):
         loaded: Any = model_class(config).from_pretrained(
-            bert_folder(str(source)), dtype=torch.float32, output_loading_info=True, **_dropouts(config.model)
+            folder, dtype=torch.float32, output_loading_info=True, **_dropouts(config.model)
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(cannot_open(str(source), error)) from error
     model: PreTrainedModel = loaded[0]
     found = loaded[1]
     heads = sorted({name.split(".")[0] for name in found["missing_keys"] if not name.startswith("bert.")})

@@ -1,15 +1,29 @@
 """The BERT that `--from` names: a run, a folder, or a Hub id."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig
 
-from bertkit.errors import ConfigError
+from bertkit.data.vocabulary import Vocabulary
+from bertkit.errors import ConfigError, refused_as
 from bertkit.model import BertKitConfig
 from bertkit.workflows.runs import RunFolder
 
 _RUNS_NAMED = 8
+# Beyond any BERT; a damaged number is mostly far beyond.
+_LARGEST_SIZE, _MOST_LAYERS = 10_000_000, 1000
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+_SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 
 
 def bert_folder(source: str) -> str:
@@ -37,19 +51,51 @@ def open_bert_config(source: str) -> Any:
     Raises:
         ConfigError: there is none, or it is of another family; says what to give.
     """
-    try:
-        config = AutoConfig.from_pretrained(bert_folder(source))
-    except (OSError, ValueError) as error:
-        raise ConfigError(cannot_open(source, error)) from error
+    folder = bert_folder(source)
+    with opening(source):
+        # No code that lies beside a model is ever run, and no one is asked whether it may.
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        require_sane(config)
     if config.model_type not in ("bert", BertKitConfig.model_type):
         raise ConfigError(f"--from {source} is a '{config.model_type}' model: only BERT can be trained further here")
     return config
 
 
-def cannot_open(source: str, error: Exception) -> str:
-    """Why nothing could be made of `source`, in one sentence that says what to give."""
-    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return f"--from {source} cannot be opened: give a BERT's folder, a run or a Hub id ({reason})"
+def opening(source: str) -> AbstractContextManager[None]:
+    """Whatever goes wrong within is a ConfigError that says what to give in the stead of `source`."""
+    return refused_as(ConfigError, f"--from {source} cannot be opened: give a BERT's folder, a run or a Hub id")
+
+
+def require_sane(config: Any) -> None:
+    """Raise ValueError for fields of a BERT's config that are no numbers or names at all, or absurd.
+
+    Left to itself two thousand million layers would be built until the memory is full.
+    """
+    for name in _SIZES:
+        size = getattr(config, name, 1)
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= _LARGEST_SIZE:
+            raise ValueError(f"config.json says {name} {size!r}")
+    if config.num_hidden_layers > _MOST_LAYERS:
+        raise ValueError(f"config.json says num_hidden_layers {config.num_hidden_layers}")
+    for name in _SHARES:
+        share = getattr(config, name, None)
+        if share is not None and not 0 <= share <= 1:
+            raise ValueError(f"config.json says {name} {share!r}")
+    if not all(isinstance(name, str) for name in config.architectures or ()):
+        raise ValueError("config.json names its architectures otherwise than by text")
+
+
+def require_room(config: Any, vocabulary: Vocabulary, source: str) -> None:
+    """Make sure that the model has an embedding for every piece of its tokenizer.
+
+    Raises:
+        ConfigError: the tokenizer is another model's, or has tokens that were added later.
+    """
+    if vocabulary.size > config.vocab_size:
+        raise ConfigError(
+            f"the tokenizer of {source} has {vocabulary.size:,} pieces and the model embeddings for "
+            f"{config.vocab_size:,}: give a model together with its own tokenizer"
+        )
 
 
 def _runs_beside(path: Path) -> list[str]:
