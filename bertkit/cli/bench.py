@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bertkit.config.schema import PretrainConfig
     from bertkit.workflows.bench.compare import BenchResult, Ratio, SideResult, Spread
 
-Subject = Literal["pretrain", "finetune", "predict", "prepare", "resume", "startup"]
+Subject = Literal["pretrain", "finetune", "predict", "prepare", "resume", "ranks", "startup"]
 WITHOUT_CORPUS = ("finetune", "startup")
 
 

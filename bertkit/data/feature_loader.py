@@ -7,7 +7,7 @@ import numpy as np
 
 from bertkit.data.collate import Batch
 from bertkit.data.features import Array, Features, collate_features
-from bertkit.data.loader import PREFETCHED_STEPS, Batching, Position, Prefetched, StepBatch
+from bertkit.data.loader import PREFETCHED_STEPS, Batching, Position, Prefetched, StepBatch, Stretch
 
 BEGINNING = Position()
 
@@ -28,19 +28,17 @@ class FeatureLoader:
 
     def steps(self, position: Position = BEGINNING, *, micro_batch_tokens: int | None = None) -> Prefetched[StepBatch]:
         """This process's part of every step from `position` on, without end; prepared ahead in a thread."""
-        steps = self._batching.steps(self._places(position), self._collate, micro_batch_tokens=micro_batch_tokens)
+        steps = self._batching.steps(self._stretches(position), self._collate, micro_batch_tokens=micro_batch_tokens)
         return Prefetched(steps, depth=PREFETCHED_STEPS)
 
     def _collate(self, groups: list[int]) -> Batch:
         return collate_features(self._features, np.array(groups))
 
-    def _places(self, position: Position) -> Iterator[tuple[int, int, Position]]:
+    def _stretches(self, position: Position) -> Iterator[Stretch[int]]:
         epoch, place = position.epoch, position.instance
         while True:
             order = self._order(epoch)
-            for number in range(place, len(order)):
-                group = int(order[number])
-                yield group, int(self._lengths[group]), Position(epoch, 0, number + 1)
+            yield Stretch(order, self._lengths[order], Position(epoch, 0, place), len(order))
             epoch, place = epoch + 1, 0
 
     def _draw_order(self, epoch: int) -> Array:

@@ -3,9 +3,9 @@
 Letters: S sentences, D documents, T tokens of one instance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from bertkit.data.vocabulary import Vocabulary
 # What a random stream is for is the last word of its key, so that no two purposes share one; never 0, because numpy
 # pads keys with zeros.
 _PAIRS, _ORDER, _CUT, _MASKS = 1, 2, 3, 4
+# Files of one block that are mapped at a time; a block of ordinary shards holds about a hundred.
+OPEN_SHARDS = 256
 
 
 @dataclass(frozen=True)
@@ -31,29 +33,33 @@ class PairRule:
 
 @dataclass(frozen=True)
 class Block:
-    """Some shards of a store, read as one run of sentences: what is shuffled together and held in memory at once."""
+    """Some shards of a store, read as one run of sentences: what is shuffled together and held in memory at once.
+
+    Only where sentences and documents begin is in memory; tokens are read from the files, few of them open at a time.
+    """
 
     shards: tuple[Shard, ...]
     number: int = 0
 
-    @cached_property
+    @property
     def sentence_lengths_S(self) -> Ints:
         """Tokens of every sentence, [S]."""
-        return np.concatenate([np.diff(shard.sentence_offsets) for shard in self.shards])
+        return np.diff(self.token_offsets)
 
-    @cached_property
-    def first_sentence(self) -> Ints:
-        """Number of the first sentence of every shard, and the number of sentences: [shards + 1]."""
-        return np.cumsum([0, *(len(shard.sentence_offsets) - 1 for shard in self.shards)])
+    @property
+    def num_sentences(self) -> int:
+        """Number of sentences."""
+        return len(self.token_offsets) - 1
 
-    @cached_property
+    @property
+    def token_offsets(self) -> Ints:
+        """First token of every sentence, and the number of tokens: [S + 1]."""
+        return self._outline.token_offsets
+
+    @property
     def document_offsets(self) -> Ints:
         """First sentence of every document, and the number of sentences: [D + 1]."""
-        starts = [
-            shard.document_offsets[:-1] + first
-            for shard, first in zip(self.shards, self.first_sentence[:-1], strict=True)
-        ]
-        return np.concatenate([*starts, self.first_sentence[-1:]])
+        return self._outline.document_offsets
 
     def tokens_of(self, start: int, stop: int) -> Ints:
         """The ids of sentences [start, stop), which lie in one document and so in one shard."""
@@ -66,9 +72,42 @@ class Block:
         return None if shard.word_starts is None else shard.word_starts[first:last]
 
     def _locate(self, start: int, stop: int) -> tuple[Shard, int, int]:
-        number = int(np.searchsorted(self.first_sentence, start, side="right")) - 1
-        shard, base = self.shards[number], self.first_sentence[number]
-        return shard, int(shard.sentence_offsets[start - base]), int(shard.sentence_offsets[stop - base])
+        number = int(np.searchsorted(self._outline.first_sentence, start, side="right")) - 1
+        base = self.token_offsets[self._outline.first_sentence[number]]
+        first, last = self.token_offsets[start] - base, self.token_offsets[stop] - base
+        return self._opened(number), int(first), int(last)
+
+    @cached_property
+    def _outline(self) -> "_Outline":
+        return _Outline.of(self.shards)
+
+    @cached_property
+    def _opened(self) -> Callable[[int], Shard]:
+        # No reference to the block: what is open is closed with it, not when garbage is collected.
+        shards = self.shards
+        return lru_cache(maxsize=OPEN_SHARDS)(lambda number: shards[number].reopened())
+
+
+@dataclass(frozen=True)
+class _Outline:
+    """Where everything begins in some shards: tokens [S + 1], documents [D + 1], shards [shards + 1] in sentences."""
+
+    token_offsets: Ints
+    document_offsets: Ints
+    first_sentence: Ints
+
+    @classmethod
+    def of(cls, shards: Sequence[Shard]) -> "_Outline":
+        """Reads one shard after the other and lets go of it."""
+        lengths, documents, first_sentence = [], [], [0]
+        for shard in shards:
+            opened = shard.reopened()
+            lengths.append(np.diff(opened.sentence_offsets))
+            documents.append(opened.document_offsets[:-1] + first_sentence[-1])
+            first_sentence.append(first_sentence[-1] + len(lengths[-1]))
+        token_offsets = np.cumsum(np.concatenate([np.zeros(1, dtype=np.int64), *lengths]))
+        document_offsets = np.concatenate([*documents, np.array(first_sentence[-1:])])
+        return cls(token_offsets, document_offsets, np.array(first_sentence))
 
 
 @dataclass(frozen=True)
@@ -107,7 +146,7 @@ class BlockEpoch:
         return instance
 
     def _num_tokens(self, segment: tuple[int, int]) -> int:
-        return int(self.block.sentence_lengths_S[segment[0] : segment[1]].sum())
+        return int(self.block.token_offsets[segment[1]] - self.block.token_offsets[segment[0]])
 
     def _assemble(self, segments: Sequence[tuple[int, int]], cuts: Sequence[slice]) -> dict[str, Any]:
         ids, types, starts = (

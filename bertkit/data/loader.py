@@ -2,15 +2,16 @@
 
 Where the run stands in the data is `Position(epoch, block, instance)`. Nothing is skipped through to get there: the
 instances of a block are drawn from (store, seed, epoch) in one go, so step 1,000,000 is reached as fast as step 10.
+Of a step's global batch a process looks at the lengths, as one array, and builds its own instances only.
 """
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from itertools import islice
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -23,8 +24,18 @@ from bertkit.data.vocabulary import Vocabulary
 # Sentences that are shuffled together and whose index is in memory at once: some 100 bytes each.
 SENTENCES_A_BLOCK = 4_000_000
 PREFETCHED_STEPS = 2
+# How instances follow each other in a split of several blocks; a run goes on only in the order it began with.
+DATA_ORDER = 2
+_GROUPS = 5  # what this random stream is for, beside those of instances.py
 
 Item = TypeVar("Item")
+Item_co = TypeVar("Item_co", covariant=True)
+
+
+class Items(Protocol[Item_co]):
+    """Whatever gives the item at a place."""
+
+    def __getitem__(self, place: int, /) -> Item_co: ...
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,29 @@ class StepBatch:
 
 
 @dataclass(frozen=True)
+class Stretch(Generic[Item]):
+    """Items in a row, from `begin` up to the place `stop`; `lengths_I`: tokens of all of `items`."""
+
+    items: Items[Item]
+    lengths_I: Ints
+    begin: Position
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.begin.instance
+
+    @property
+    def own_lengths_I(self) -> Ints:
+        """Tokens of those in the row."""
+        return self.lengths_I[self.begin.instance : self.stop]
+
+    def cut(self, num: int) -> "tuple[Stretch[Item], Stretch[Item]]":
+        """The first `num` items or as many as there are, and the rest."""
+        middle = min(self.begin.instance + num, self.stop)
+        return replace(self, stop=middle), replace(self, begin=replace(self.begin, instance=middle))
+
+
+@dataclass(frozen=True)
 class Batching:
     """How the examples of a step are shared out: over processes and, where there are bounds, over forward passes."""
 
@@ -58,16 +92,27 @@ class Batching:
 
     def steps(
         self,
-        places: Iterator[tuple[Item, int, Position]],
+        stretches: Iterator[Stretch[Item]],
         collate: Callable[[list[Item]], Batch],
         *,
         micro_batch_tokens: int | None = None,
     ) -> Iterator[StepBatch]:
-        """This process's part of every step, from endless (item, its tokens, the position behind it)."""
+        """This process's part of every step, from stretches without end."""
+        for parts in self.global_steps(stretches):
+            yield self._share(parts, collate, micro_batch_tokens=micro_batch_tokens)
+
+    def global_steps(self, stretches: Iterator[Stretch[Item]]) -> Iterator[list[Stretch[Item]]]:
+        """What all processes together take in every step."""
+        rest = next(stretches)
         while True:
-            items, lengths, positions = zip(*islice(places, self.global_batch_size), strict=True)
-            cuts = self.cut(np.array(lengths), micro_batch_tokens=micro_batch_tokens)
-            yield StepBatch(tuple(collate([items[number] for number in cut]) for cut in cuts), positions[-1])
+            parts, missing = [], self.global_batch_size
+            while missing:
+                if not len(rest):
+                    rest = next(stretches)
+                part, rest = rest.cut(missing)
+                parts.append(part)
+                missing -= len(part)
+            yield parts
 
     def cut(self, lengths_I: Ints, *, micro_batch_tokens: int | None = None) -> list[Ints]:
         """This process's micro-batches of one step, longest first, as numbers of its items; one too long goes alone.
@@ -75,10 +120,11 @@ class Batching:
         Items are dealt out by length, so every process gets about as many tokens and exactly as many micro-batches,
         which parameters that are spread over processes need. `lengths_I`: tokens of every item of the step.
         """
-        order = np.argsort(-lengths_I, kind="stable")
-        # The process that is dealt the first, the longest, of every round decides for all.
-        behind = np.cumsum(lengths_I[order[:: self.num_processes]])
-        own, cuts, start = order[self.rank :: self.num_processes], [], 0
+        order = longest_first(lengths_I)
+        lengths_I = lengths_I[order]
+        # The longest of every round decides for all processes.
+        behind = np.cumsum(lengths_I[:: self.num_processes])
+        own, cuts, start = order[deal(lengths_I, self.num_processes) == self.rank], [], 0
         while start < len(behind):
             stop = len(behind)
             if micro_batch_tokens is not None:
@@ -89,6 +135,42 @@ class Batching:
             cuts.append(own[start:stop])
             start = stop
         return cuts
+
+    def _share(
+        self, parts: Sequence[Stretch[Item]], collate: Callable[[list[Item]], Batch], *, micro_batch_tokens: int | None
+    ) -> StepBatch:
+        lengths_I = np.concatenate([part.own_lengths_I for part in parts])
+        ends = np.cumsum([len(part) for part in parts])
+
+        def item(number: int) -> Item:
+            which = int(np.searchsorted(ends, number, side="right"))
+            return parts[which].items[parts[which].stop - int(ends[which] - number)]
+
+        cuts = self.cut(lengths_I, micro_batch_tokens=micro_batch_tokens)
+        micro_batches = tuple(collate([item(int(number)) for number in cut]) for cut in cuts)
+        return StepBatch(micro_batches, replace(parts[-1].begin, instance=parts[-1].stop))
+
+
+def longest_first(lengths_I: Ints) -> Ints:
+    """Places by length, those of equal ones in order; numbers that fit 16 bits are sorted ten times as fast."""
+    longest = lengths_I.max(initial=0)
+    order: Ints = np.argsort((longest - lengths_I).astype(np.min_scalar_type(longest)), kind="stable")
+    return order
+
+
+def deal(lengths_I: Ints, num_processes: int) -> Ints:
+    """The process that each of some items, longest first, is dealt to, [I].
+
+    They are dealt in rounds of one to each; in every round who has the fewest tokens so far gets the longest.
+    """
+    if num_processes == 1:
+        return np.zeros(len(lengths_I), dtype=np.int64)
+    tokens, takers = np.zeros(num_processes, dtype=np.int64), []
+    for first in range(0, len(lengths_I), num_processes):
+        given = lengths_I[first : first + num_processes]
+        takers.append(np.argsort(tokens, kind="stable")[: len(given)])
+        tokens[takers[-1]] += given
+    return np.concatenate(takers)
 
 
 class PretrainingLoader:
@@ -112,20 +194,38 @@ class PretrainingLoader:
         self._batching = batching
         self._split = split
         self._sentences_a_block = sentences_a_block
-        self._num_blocks = len(group_shards(split, sentences_a_block=sentences_a_block))
-        # Two: a step may straddle the end of one block and the start of the next.
+        self._num_blocks = count_blocks(split, sentences_a_block=sentences_a_block)
+        # Two: the one that is read, and the next one.
         self._draw = lru_cache(maxsize=2)(self._draw_block)
 
     def steps(
         self, position: Position = Position(), *, micro_batch_tokens: int | None = None
     ) -> "Prefetched[StepBatch]":
         """This process's part of every step from `position` on, without end; prepared ahead in a thread."""
-        steps = self._batching.steps(self._places(position), self._collate, micro_batch_tokens=micro_batch_tokens)
-        return Prefetched(steps, depth=PREFETCHED_STEPS)
+        return Prefetched(self.steps_here(position, micro_batch_tokens=micro_batch_tokens), depth=PREFETCHED_STEPS)
+
+    def steps_here(self, position: Position, *, micro_batch_tokens: int | None = None) -> Iterator[StepBatch]:
+        """The same, each made when it is asked for."""
+        return self._batching.steps(self.stretches(position), self._collator, micro_batch_tokens=micro_batch_tokens)
+
+    def stretches(self, position: Position) -> Iterator[Stretch[dict[str, Any]]]:
+        """Every instance from `position` on; the next block is drawn in a thread behind the second half of each."""
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="bertkit-draw") as ahead:
+            drawn = self._draw(position.epoch, position.block)
+            while True:
+                lengths_I = instance_lengths(drawn)
+                middle = max(position.instance, len(drawn) // 2)
+                yield Stretch(drawn, lengths_I, position, middle)
+                following = self._block_after(position)
+                coming = ahead.submit(self._draw, following.epoch, following.block)
+                yield Stretch(drawn, lengths_I, replace(position, instance=middle), max(middle, len(drawn)))
+                position, drawn = following, coming.result()
 
     def num_instances(self, epoch: int = 0) -> int:
-        """Instances of one epoch; draws every block once to count them."""
-        return sum(len(self._draw(epoch, place)) for place in range(self._num_blocks))
+        """Instances of one epoch; of several blocks estimated from the first, or a run would begin by reading all."""
+        drawn = self._draw(epoch, 0)
+        sentences = self._split.num_sentences
+        return round(len(drawn) * sentences / max(1, drawn.block.num_sentences))
 
     def random_next_share(self) -> float:
         """Share of random next sentences among the labelled pairs of the first block, for a warning when it is off."""
@@ -133,42 +233,40 @@ class PretrainingLoader:
         labelled = labels[labels >= 0]
         return float((labelled == NOT_NEXT).mean()) if len(labelled) else 0.0
 
-    def _collate(self, places: list[tuple[BlockEpoch, int]]) -> Batch:
-        return self._collator([drawn[place] for drawn, place in places])
-
-    def _places(self, position: Position) -> Iterator[tuple[tuple[BlockEpoch, int], int, Position]]:
-        """Every instance from `position` on, its tokens, and the position behind it."""
-        epoch, block, instance = position.epoch, position.block, position.instance
-        while True:
-            drawn = self._draw(epoch, block)
-            lengths_I = instance_lengths(drawn)
-            for place in range(instance, len(drawn)):
-                yield (drawn, place), int(lengths_I[place]), Position(epoch, block, place + 1)
-            instance, block = 0, block + 1
-            if block == self._num_blocks:
-                epoch, block = epoch + 1, 0
+    def _block_after(self, position: Position) -> Position:
+        is_last = position.block + 1 == self._num_blocks
+        return Position(position.epoch + 1) if is_last else Position(position.epoch, position.block + 1)
 
     def _draw_block(self, epoch: int, place: int) -> BlockEpoch:
-        order = np.random.default_rng((self._seed, epoch, self._num_blocks)).permutation(self._num_blocks)
         # Blocks are grouped anew, so that what one read from its shards is freed with it.
-        block = group_shards(self._split, sentences_a_block=self._sentences_a_block)[order[place]]
-        return draw_block(block, self._vocabulary, self.rule, seed=self._seed, epoch=epoch)
+        blocks = group_shards(self._split, seed=self._seed, epoch=epoch, sentences_a_block=self._sentences_a_block)
+        return draw_block(blocks[place], self._vocabulary, self.rule, seed=self._seed, epoch=epoch)
 
 
 def instance_lengths(drawn: BlockEpoch) -> Ints:
     """Tokens of every instance in its shuffled order, [I], without building one."""
-    pairs, behind = drawn.pairs, np.concatenate([[0], np.cumsum(drawn.block.sentence_lengths_S)])
-    tokens_I = behind[pairs.a_stop] - behind[pairs.a_start] + behind[pairs.b_stop] - behind[pairs.b_start]
+    pairs, first = drawn.pairs, drawn.block.token_offsets
+    tokens_I = first[pairs.a_stop] - first[pairs.a_start] + first[pairs.b_stop] - first[pairs.b_start]
     special_I = 2 + (pairs.b_start < pairs.b_stop)
     lengths_I: Ints = np.minimum(tokens_I + special_I, drawn.rule.max_seq_length)[drawn.order]
     return lengths_I
 
 
-def group_shards(split: StoreSplit, *, sentences_a_block: int = SENTENCES_A_BLOCK) -> tuple[Block, ...]:
-    """Groups the shards of a split into blocks of about equal size, in order: one block unless the split is large."""
+def count_blocks(split: StoreSplit, *, sentences_a_block: int = SENTENCES_A_BLOCK) -> int:
+    """How many blocks the shards of a split are grouped into: one unless the split is large."""
+    return max(1, min(len(split.info.shards), round(split.num_sentences / sentences_a_block)))
+
+
+def group_shards(
+    split: StoreSplit, *, seed: int = 0, epoch: int = 0, sentences_a_block: int = SENTENCES_A_BLOCK
+) -> tuple[Block, ...]:
+    """Groups the shards of a split into blocks of about as many, other ones every epoch, so that all meet in time."""
+    num_blocks = count_blocks(split, sentences_a_block=sentences_a_block)
     shards = split.shards
-    num_blocks = max(1, min(len(shards), round(split.num_sentences / sentences_a_block)))
-    groups = np.array_split(np.arange(len(shards)), num_blocks)
+    order = np.arange(len(shards))
+    if num_blocks > 1:
+        order = np.random.default_rng((seed, epoch, num_blocks, _GROUPS)).permutation(len(shards))
+    groups = np.array_split(order, num_blocks)
     return tuple(Block(tuple(shards[i] for i in group), number) for number, group in enumerate(groups))
 
 
@@ -203,15 +301,6 @@ class PretrainingDataset:
         instance = self._instances[place]
         del instance["key"]
         return instance
-
-
-def heldout_batches(
-    instances: BlockEpoch, collator: DataCollatorForPretraining, *, batch_size: int, max_instances: int
-) -> Iterator[Batch]:
-    """The first `max_instances` of a held-out epoch, batched; masks are fixed by each instance's own key."""
-    num = min(max_instances, len(instances))
-    for first in range(0, num, batch_size):
-        yield collator([instances[place] for place in range(first, min(first + batch_size, num))])
 
 
 class Prefetched(Generic[Item]):

@@ -1,10 +1,13 @@
 """The description of a token store: what it holds, what it was made from, and how to tell that it is whole."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import fsspec
 
 from bertkit.errors import CorpusError
 
@@ -26,6 +29,13 @@ class ShardInfo:
     documents: int
     sentences: int
     tokens: int
+
+    def __post_init__(self) -> None:
+        # The name becomes a path to write to where a remote store is fetched from whoever made it.
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise ValueError(f"{self.name!r} is no name of a shard")
+        if not all(isinstance(n, int) and n >= 0 for n in (self.size, self.documents, self.sentences, self.tokens)):
+            raise ValueError(f"what {self.name} holds is not told in numbers")
 
 
 @dataclass(frozen=True)
@@ -94,15 +104,27 @@ class Manifest:
                 for name, split in values["splits"].items()
             }
             return cls(**values | {"splits": splits})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CorpusError(
                 f"the token store's manifest.json is damaged ({error}): prepare the corpus again"
             ) from error
 
 
-def is_store(path: Path) -> bool:
-    """Whether a folder holds a token store, finished or not: told by what its manifest says, not by its name alone."""
-    return is_finished(path) or is_unfinished(path)
+def local_path(location: Path | str) -> Path | None:
+    """The local path that a path or a URL means; None for a URL of another file system."""
+    if isinstance(location, Path) or "://" not in location:
+        return Path(location)
+    if location.startswith(("file://", "local://")):
+        return Path(fsspec.core.url_to_fs(location)[1])
+    return None
+
+
+def is_store(location: Path | str) -> bool:
+    """Whether a folder or URL holds a token store, finished or not: told by what its manifest says, not by its name."""
+    folder = local_path(location)
+    if folder is None:
+        return _is_remote_store(str(location))
+    return is_finished(folder) or is_unfinished(folder)
 
 
 def is_finished(path: Path) -> bool:
@@ -115,10 +137,28 @@ def is_unfinished(path: Path) -> bool:
     return not is_finished(path) and _keys_of(path / PREPARING_FILE) == PREPARING_KEYS
 
 
+def _is_remote_store(location: str) -> bool:
+    def keys_of(name: str) -> frozenset[str]:
+        try:
+            filesystem, root = fsspec.core.url_to_fs(location)
+            return _keys(filesystem.cat_file(f"{root.rstrip('/')}/{name}"))
+        except Exception:  # every file system has classes of its own, and most URLs of a corpus are no folder
+            return frozenset()
+
+    return keys_of(MANIFEST_FILE) >= MANIFEST_KEYS or keys_of(PREPARING_FILE) == PREPARING_KEYS
+
+
 def _keys_of(file: Path) -> frozenset[str]:
     """The keys of a JSON object; none when the file is missing, not to be read, or something else."""
     try:
-        values = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return _keys(file.read_bytes())
+    except OSError:
+        return frozenset()
+
+
+def _keys(content: bytes) -> frozenset[str]:
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError):
         return frozenset()
     return frozenset(values) if isinstance(values, dict) else frozenset()

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,8 +33,13 @@ EMPTY_DOCUMENTS_KEY: Final = b"bertkit.empty_documents"
 class Shard:
     """The documents of one file, as zero-copy views of a memory map."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, open_map: Callable[[], Any] | None = None) -> None:
         self.path = path
+        self._open_map = open_map or partial(pa.memory_map, str(path))
+
+    def reopened(self) -> "Shard":
+        """The same file, nothing of it read yet: what is read through it is let go with it."""
+        return Shard(self.path, self._open_map)
 
     @cached_property
     def tokens(self) -> TokenArray:
@@ -71,8 +76,9 @@ class Shard:
     @cached_property
     def _batch(self) -> Any:
         try:
-            reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
-            return reader.get_batch(0)
+            # What was read stays mapped; an open file each would be too many.
+            with self._open_map() as mapped:
+                return pa.ipc.open_file(mapped).get_batch(0)
         except (pa.ArrowInvalid, OSError) as error:
             raise CorpusError(
                 f"{self.path} is not a whole shard ({error}): delete the store and prepare it again"

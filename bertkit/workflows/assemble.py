@@ -1,7 +1,8 @@
 """A config and a token store become the parts of a run: model, state, loader, budget. Config stops here."""
 
+from typing import Protocol
+
 import torch
-from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -86,8 +87,17 @@ def run_budget(config: PretrainConfig, store: TokenStore) -> Budget:
     return Budget(shares, max_steps=max(len(shares), round(train.epochs / epochs_a_step)))
 
 
+class Place(Protocol):
+    """Which of how many processes this is, as an `Accelerator` says."""
+
+    @property
+    def process_index(self) -> int: ...
+    @property
+    def num_processes(self) -> int: ...
+
+
 def build_loader(
-    config: PretrainConfig, store: TokenStore, *, phase: int, accelerator: Accelerator | None = None
+    config: PretrainConfig, store: TokenStore, *, phase: int, accelerator: Place | None = None
 ) -> PretrainingLoader:
     """The training batches of one phase, this process's share of them."""
     rule = PairRule(

@@ -144,13 +144,13 @@ def _measure(config: PretrainConfig, sample: Sample, phase: int, *, watch: Watch
     shape = config.train.phases[phase]
     total, small = 2 * len(config.train.phases), SMALL_PASS
     watch.work(f"length {shape.max_seq_length}, {small} instances", 2 * phase, total)
-    first = _measure_pass(config, sample.store.path, phase, small)
+    first = _measure_pass(config, sample.store.location, phase, small)
     large = int(small * SECONDS_A_LARGE_PASS / _seconds(first))
     # A pass that had to be halved for want of memory would bend the line.
     most = min(MOST_LARGE_PASS, AUTO_TOKENS // shape.max_seq_length)
     large = max(LEAST_LARGE_PASS, min(most, large))
     watch.work(f"length {shape.max_seq_length}, {large} instances", 2 * phase + 1, total)
-    second = _measure_pass(config, sample.store.path, phase, large)
+    second = _measure_pass(config, sample.store.location, phase, large)
     length = second.round.amount / len(second.round.seconds) / large
     whole_step = round(config.train.global_batch_size * length)
     tokens = tokens_a_pass(config.train.micro_batch_tokens_of(phase), torch.device(device_type())) or whole_step
@@ -167,7 +167,7 @@ def _measure(config: PretrainConfig, sample: Sample, phase: int, *, watch: Watch
     )
 
 
-def _measure_pass(config: PretrainConfig, store: Path, phase: int, instances: int) -> Answer:
+def _measure_pass(config: PretrainConfig, store: str, phase: int, instances: int) -> Answer:
     """Real steps of one forward pass each, in a process of its own."""
     passes = {"global_batch_size": instances, "micro_batch_size": None, "micro_batch_tokens": None}
     phases = [

@@ -13,9 +13,9 @@ from bertkit.data.loader import (
     Position,
     Prefetched,
     PretrainingLoader,
+    Stretch,
     draw_epoch,
     group_shards,
-    heldout_batches,
     instance_lengths,
 )
 
@@ -102,13 +102,55 @@ def test_two_processes_share_out_exactly_what_one_sees(store, tokens):
         assert first.position == second.position == step.position
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_every_process_makes_as_many_forward_passes_or_spread_parameters_would_wait_for_ever(processes):
-    lengths = np.random.default_rng(0).integers(1, 50, size=32)
-    shares = [Batching(32, None, rank, processes).cut(lengths, micro_batch_tokens=60) for rank in range(processes)]
-    assert len({len(share) for share in shares}) == 1
-    assert sorted(np.concatenate([cut for share in shares for cut in share]).tolist()) == list(range(32))
-    assert all(len(cut) == 1 or lengths[cut].sum() <= 60 for share in shares for cut in share)
+@pytest.mark.parametrize("processes", [2, 3, 8, 64])
+@pytest.mark.parametrize("bound", [None, 60, 200])
+def test_every_process_makes_as_many_forward_passes_or_spread_parameters_would_wait_for_ever(processes, bound):
+    for seed in range(10):
+        lengths = np.random.default_rng(seed).integers(1, 50, size=6 * processes)
+        shares = [
+            Batching(len(lengths), 5, rank, processes).cut(lengths, micro_batch_tokens=bound)
+            for rank in range(processes)
+        ]
+        assert len({tuple(len(cut) for cut in share) for share in shares}) == 1
+        assert sorted(np.concatenate([cut for share in shares for cut in share])) == list(range(len(lengths)))
+        assert all(len(cut) <= 5 for share in shares for cut in share)
+        if bound is not None:
+            assert all(len(cut) == 1 or lengths[cut].sum() <= bound for share in shares for cut in share)
+
+
+# Tokens an instance: nearly all full, as in pre-training; evenly spread; mostly short, as in classification.
+LENGTHS = {
+    "mostly full": lambda draw, num: np.where(draw.random(num) < 0.1, draw.integers(5, 128, num), 128),
+    "spread": lambda draw, num: draw.integers(5, 129, num),
+    "mostly short": lambda draw, num: np.minimum(128, 5 + draw.gamma(2.0, 15.0, num).astype(int)),
+}
+
+
+@pytest.mark.parametrize("draw_lengths", LENGTHS.values(), ids=LENGTHS.keys())
+@pytest.mark.parametrize("processes", [2, 8, 64, 256])
+def test_every_process_has_as_many_tokens_within_two_percent(processes, draw_lengths):
+    draw = np.random.default_rng(0)
+    for _ in range(max(1, 60 // processes)):
+        lengths = draw_lengths(draw, 32 * processes)
+        batchings = [Batching(len(lengths), None, rank, processes) for rank in range(processes)]
+        tokens = np.array([lengths[np.concatenate(batching.cut(lengths))].sum() for batching in batchings])
+        assert abs(tokens / tokens.mean() - 1).max() < 0.02
+
+
+def test_a_process_builds_its_own_instances_only():
+    class Built(list):
+        def __getitem__(self, place):
+            built.append(place)
+            return super().__getitem__(place)
+
+    lengths, shares = np.arange(1, 13), []
+    for rank in range(3):
+        built = []
+        stretches = iter([Stretch(Built(range(12)), lengths, Position(), 12)])
+        next(Batching(12, None, rank, 3).steps(stretches, list))
+        shares.append(sorted(built))
+    # 12, 11 and 10 tokens, then 9 to who had 10; at 19 each, 6, 5 and 4 in turn; then 3 to who had 4.
+    assert shares == [[0, 5, 6, 11], [1, 4, 7, 10], [2, 3, 8, 9]]
 
 
 def test_neither_bound_changes_what_is_in_a_step(store):
@@ -182,44 +224,104 @@ def blocked(store, sentences_a_block):
     )
 
 
+def walk(source, *, epochs=1):
+    """The instances of some epochs, each with the place it stands at."""
+    found = []
+    for stretch in source.stretches(Position()):
+        begin = stretch.begin
+        if begin.epoch == epochs:
+            return found
+        for place in range(begin.instance, stretch.stop):
+            found.append((Position(begin.epoch, begin.block, place), stretch.items[place]))
+    raise AssertionError("a loader has no end")
+
+
 def test_a_large_split_is_read_block_by_block_and_still_every_sentence_once_an_epoch(sharded):
     split = sharded.split("train")
     assert len(group_shards(split)) == 1
-    blocks = group_shards(split, sentences_a_block=60)
-    assert len(blocks) > 3
-    source = blocked(sharded, 60)
-    num = source.num_instances()
+    assert len(group_shards(split, sentences_a_block=60)) > 3
     special = set(sharded.vocabulary.special_ids)
-    tokens = ids(take(source, num // 4)).tolist()
-    stored = [token for shard in split.shards for token in shard.tokens.tolist()]
-    # All but the instances of a last step that runs on into the next epoch.
-    assert len(stored) - 4 * 512 < len([token for token in tokens if token not in special]) <= len(stored)
+    stored = sorted(token for shard in split.shards for token in shard.tokens.tolist())
+    found = walk(blocked(sharded, 60), epochs=3)
+    for epoch in range(3):
+        instances = [instance for place, instance in found if place.epoch == epoch]
+        tokens = [token for instance in instances for token in instance["input_ids"].tolist()]
+        assert sorted(token for token in tokens if token not in special) == stored
 
 
-def test_going_on_from_a_position_in_a_later_block_gives_the_steps_that_would_have_come(sharded):
-    straight = take(blocked(sharded, 60), 12)
-    assert straight[5].position.block > 0
-    resumed = take(blocked(sharded, 60), 6, straight[5].position)
-    assert torch.equal(ids(straight[6:]), ids(resumed))
+def test_going_on_from_any_position_of_many_blocks_gives_the_steps_that_would_have_come(sharded):
+    straight = take(blocked(sharded, 60), 40)
+    positions = [step.position for step in straight]
+    # In every block, in a later epoch, and where a block and an epoch have just ended.
+    ends = {
+        (place.epoch, place.block): len(blocked(sharded, 60)._draw(place.epoch, place.block)) for place in positions
+    }
+    assert max(place.block for place in positions) > 3
+    assert positions[-1].epoch > 0
+    for after in (
+        *range(1, 37, 5),
+        *(n for n, p in enumerate(positions[:37], 1) if p.instance == ends[p.epoch, p.block]),
+    ):
+        resumed = take(blocked(sharded, 60), 3, positions[after - 1])
+        assert [step.position for step in resumed] == positions[after : after + 3]
+        assert torch.equal(ids(straight[after : after + 3]), ids(resumed))
 
 
-def test_blocks_come_in_another_order_every_epoch(sharded):
-    source = blocked(sharded, 60)
-    orders = [[source._draw_block(epoch, place).block.number for place in range(4)] for epoch in range(3)]
-    assert len({tuple(order) for order in orders}) > 1
+def test_shards_that_were_in_one_block_are_in_others_in_the_next_epoch(sharded):
+    split = sharded.split("train")
+
+    def grouped(epoch, seed=0):
+        blocks = group_shards(split, seed=seed, epoch=epoch, sentences_a_block=60)
+        return [frozenset(shard.path.name for shard in block.shards) for block in blocks]
+
+    names = {shard.name for shard in split.info.shards}
+    met = {name: set() for name in names}
+    for epoch in range(150):
+        groups = grouped(epoch)
+        assert sorted(name for group in groups for name in group) == sorted(names)
+        for group in groups:
+            for name in group:
+                met[name] |= group
+    # Chance decides who meets whom.
+    assert all(companions == names for companions in met.values())
+    assert grouped(3) == grouped(3)
+    assert grouped(3) != grouped(3, seed=1)
 
 
-def test_held_out_batches_are_the_same_every_time(store):
-    def batches():
+def test_one_block_is_read_in_the_order_that_runs_of_older_versions_go_on_in(sharded):
+    (block,) = group_shards(sharded.split("train"), seed=5, epoch=7)
+    assert [shard.path.name for shard in block.shards] == [shard.name for shard in sharded.split("train").info.shards]
+
+
+def test_the_next_block_is_drawn_before_it_is_asked_for(sharded, monkeypatch):
+    drawn, source = [], blocked(sharded, 60)
+    draw = source._draw_block
+    monkeypatch.setattr(source, "_draw", lambda *place: drawn.append(place) or draw(*place))
+    stretches = source.stretches(Position())
+    next(stretches)
+    assert drawn == [(0, 0)]
+    next(stretches)
+    assert next(stretches).begin == Position(0, 1)
+    assert drawn == [(0, 0), (0, 1)]
+    stretches.close()
+
+
+def test_the_instances_of_many_blocks_are_estimated_from_the_first(sharded):
+    exact = len(walk(blocked(sharded, 60)))
+    assert blocked(sharded, 60).num_instances() == pytest.approx(exact, rel=0.25)
+    whole = blocked(sharded, 10**9)
+    assert whole.num_instances() == len(walk(whole))
+
+
+def test_held_out_instances_and_their_masks_are_the_same_every_time(store):
+    def batch():
         drawn = draw_epoch(store.split("heldout"), store.vocabulary, RULE, seed=7)
-        collate = DataCollatorForPretraining(store.vocabulary, packed=True)
-        return list(heldout_batches(drawn, collate, batch_size=4, max_instances=6))
+        return DataCollatorForPretraining(store.vocabulary, packed=True)([drawn[place] for place in range(4)])
 
-    first, second = batches(), batches()
-    assert [len(batch["cu_seqlens"]) - 1 for batch in first] == [4, 2]
-    for one, other in zip(first, second, strict=True):
-        assert torch.equal(one["input_ids"], other["input_ids"])
-        assert torch.equal(one["labels"], other["labels"])
+    first, second = batch(), batch()
+    assert (first["labels"] >= 0).any()
+    assert torch.equal(first["input_ids"], second["input_ids"])
+    assert torch.equal(first["labels"], second["labels"])
 
 
 def test_an_error_in_the_background_surfaces_where_the_item_would():

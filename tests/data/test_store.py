@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from bertkit.data.corpus import RawDocument
 from bertkit.data.encode import EncodingOptions, SentenceEncoder, encode_documents, find_segmenter, work_digest
 from bertkit.data.shard import ShardWork, cut_shards, make_shard, shard_digest
+from bertkit.data.shard_files import is_intact
 from bertkit.data.store import TokenStore, is_store
 from bertkit.data.tokenizer import CharacterCounts, WordPieceOptions, save_tokenizer, train_wordpiece
 from bertkit.errors import CorpusError
@@ -154,6 +155,48 @@ def test_a_truncated_shard_is_named(copy_of_store):
     shard.unlink()
     with pytest.raises(CorpusError, match=r"train-00000.arrow is missing"):
         TokenStore.open(copy_of_store)
+
+
+def test_flipped_bytes_are_found_when_the_shard_is_first_read(copy_of_store):
+    shard = next((copy_of_store / "shards").glob("train-*.arrow"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(bytes(content))
+    opened = TokenStore.open(copy_of_store)
+    for _ in range(2):
+        with pytest.raises(CorpusError, match=r"train-00000.arrow is damaged, .*put a good copy in its place"):
+            _ = opened.split("train").shards[0].tokens
+    assert len(opened.split("heldout").shards[0].tokens) > 0
+
+
+def test_a_shard_is_hashed_once_however_often_it_is_opened(copy_of_store, monkeypatch):
+    hashed = []
+
+    def noted(mapped, info):
+        hashed.append(info.name)
+        return is_intact(mapped, info)
+
+    monkeypatch.setattr("bertkit.data.shard_files.is_intact", noted)
+    opened = TokenStore.open(copy_of_store)
+    for _ in range(3):
+        for name in ("train", "heldout"):
+            assert all(len(shard.tokens) for shard in opened.split(name).shards)
+    assert sorted(hashed) == ["heldout-00000.arrow", "train-00000.arrow"]
+
+
+def test_word_counts_that_are_missing_damaged_or_of_another_store_are_named(copy_of_store):
+    file = copy_of_store / "unigrams.npy"
+    opened = TokenStore.open(copy_of_store)
+    np.save(file, np.zeros(3))
+    with pytest.raises(CorpusError, match=r"unigrams.npy is not of this store"):
+        _ = opened.unigram_counts
+    for damage in (b"", b"\x93NUMPY", b"no numbers"):
+        file.write_bytes(damage)
+        with pytest.raises(CorpusError, match=r"unigrams.npy is missing or damaged"):
+            _ = opened.unigram_counts
+    file.unlink()
+    with pytest.raises(CorpusError, match=r"unigrams.npy is missing or damaged"):
+        _ = opened.unigram_counts
 
 
 def test_a_store_without_a_manifest_is_missing_or_unfinished(copy_of_store, tmp_path):

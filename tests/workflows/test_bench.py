@@ -17,12 +17,14 @@ from bertkit.errors import BertkitError, ConfigError
 from bertkit.train.checkpoint import latest_checkpoint
 from bertkit.train.setup import build_accelerator
 from bertkit.workflows.assemble import build_loader
-from bertkit.workflows.bench import predicting, preparing, resuming
+from bertkit.workflows.bench import predicting, preparing, ranks, resuming
 from bertkit.workflows.bench.compare import (
     LEAST_STEPS,
     MOST_STEPS,
+    BenchResult,
     Comparison,
     Pair,
+    SideResult,
     Spread,
     compare,
     ratio,
@@ -230,7 +232,7 @@ def test_the_peak_of_memory_can_be_measured_anew():
 
 @pytest.fixture
 def pretraining(store):
-    return PretrainingWork(tiny_config(), store.path, phase=1)
+    return PretrainingWork(tiny_config(), store.location, phase=1)
 
 
 def tokens_of(rows):
@@ -388,6 +390,37 @@ def test_a_run_forged_at_step_100_000_goes_on_from_there(store, tmp_path):
         assert latest_checkpoint(tmp_path / name / "checkpoints").step == step
 
 
+def test_a_rank_among_many_loads_its_own_part_which_is_as_large_as_the_others(store):
+    alone, among = (ranks.work_of(tiny_config(), store.location, each) for each in (1, 8))
+    assert (among.config.train.global_batch_size, among.rank.process_index, among.rank.num_processes) == (256, 7, 8)
+    one, eight = (ranks.build_loading(work) for work in (alone, among))
+    assert alone.loader().num_instances() > 0
+    for worker in (one, eight):
+        did = worker.work(2)
+        assert len(did.seconds) == 2 * ranks.LOADING_STEPS
+        assert did.total_s > 0
+    # 32 instances each of about the same tokens.
+    assert eight.work(2).amount == pytest.approx(one.work(2).amount, rel=0.1)
+    low, high = ranks.balance(among.loader(), among)
+    assert 0.98 < low <= 1 <= high < 1.02
+
+
+def test_what_many_ranks_cost_more_is_told_as_a_share_of_a_step_of_training():
+    seconds = {ranks.ALONE: 2.0, ranks.AMONG: 2.0} | dict(
+        zip(map(ranks.name_of, ranks.RANKS), (0.01, 0.01, 0.02, 0.05), strict=True)
+    )
+    sides = tuple(
+        SideResult(name, {}, Spread.of([value]), Spread.of([1.0]), None, Spread.of([0.0]), 1, 0)
+        for name, value in seconds.items()
+    )
+    said = ranks.overheads(BenchResult("ranks", "tokens/s", 1, 1, {}, {}, sides, ()))
+    assert said == (
+        "loading, one of 8: +0.00% of a step of training",
+        "loading, one of 64: +0.50% of a step of training",
+        "loading, one of 1,024: +2.00% of a step of training",
+    )
+
+
 def test_both_sides_count_the_same_tokens_and_flops(pretraining):
     ours, theirs = build_ours(pretraining, "fp32"), build_stock(pretraining, "fp32")
     for _ in range(2):
@@ -404,6 +437,6 @@ def test_an_optimizer_that_trainer_lacks_is_not_compared(store):
 
 
 def test_what_is_not_a_subject_is_refused():
-    assert set(SUBJECTS) == {"pretrain", "finetune", "predict", "prepare", "resume", "startup"}
+    assert set(SUBJECTS) == {"pretrain", "finetune", "predict", "prepare", "resume", "ranks", "startup"}
     with pytest.raises(ConfigError, match="nothing to measure called 'speed'"):
         bench("speed", Request(tiny_config()))

@@ -16,6 +16,7 @@ from bertkit.data.demo_corpus import write_demo_corpus
 from bertkit.data.sources import SourceFile
 from bertkit.data.store import TokenStore, is_store
 from bertkit.errors import CorpusError
+from bertkit.workflows.pinned import open_store
 from bertkit.workflows.prepare import prepare, reading_options
 from bertkit.workflows.watch import Watcher
 
@@ -55,8 +56,8 @@ def prepared_sample(
     """
     with tempfile.TemporaryDirectory(prefix="bertkit-bench-") as name:
         folder = Path(name)
-        if corpus is not None and is_store(Path(corpus)):
-            yield Sample(TokenStore.open(Path(corpus))), folder
+        if corpus is not None and is_store(corpus):
+            yield Sample(open_store(corpus, config.data)), folder
             return
         source, data = open_text(config.data, corpus, folder=folder, watch=watch)
         scale, documents = write_sample(source, data, folder / SAMPLE_FILE, chars=sample_chars, watch=watch)
@@ -83,7 +84,7 @@ def open_text(data: DataConfig, corpus: str | None, *, folder: Path, watch: Watc
         # A sentence a line, as the demo reads it.
         data = data.model_copy(update={"sentences": "line", "text_column": "text"})
         corpus = str(write_demo_corpus(folder / "demo").path)
-    if is_store(Path(corpus)):
+    if is_store(corpus):
         raise CorpusError(f"{corpus} is prepared already: give the text it was made of")
     return open_corpus(corpus, reading_options(data)), data
 

@@ -180,7 +180,7 @@ def _work_of(job: Job) -> tuple[int, float]:
     from transformers import AutoConfig
 
     sizes = Sizes(lengths_of(job))
-    shape = AutoConfig.from_pretrained(job.model)
+    shape = AutoConfig.from_pretrained(job.model, trust_remote_code=False)
     return sizes.num_tokens, classification_flops(shape, sizes, num_labels=CLASSES, trains=False)
 
 

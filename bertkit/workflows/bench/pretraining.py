@@ -28,7 +28,7 @@ def bench_pretraining(request: Request) -> BenchResult:
     config, watch = request.config, request.watch
     with prepared_sample(config, request.corpus, watch=watch) as (sample, _):
         phase = bench_phase(config)
-        work = PretrainingWork(config, sample.store.path, phase)
+        work = PretrainingWork(config, sample.store.location, phase)
         length = config.train.phases[phase].max_seq_length
         vocab_size = work.shape().vocab_size
         settings = {

@@ -116,4 +116,4 @@ def _endless(config: PretrainConfig, store: TokenStore) -> PretrainConfig:
     train = config.train.model_copy(update={"phases": (phase,), **length})
     never = {"save_steps": EARLY, "save_minutes": None, "evaluate_steps": None, "trackers": ()}
     every = config.every.model_copy(update=never)
-    return config.model_copy(update={"corpus": str(store.path), "train": train, "every": every})
+    return config.model_copy(update={"corpus": store.location, "train": train, "every": every})

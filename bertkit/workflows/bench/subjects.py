@@ -8,6 +8,7 @@ from bertkit.workflows.bench.finetuning import bench_finetuning
 from bertkit.workflows.bench.predicting import bench_prediction
 from bertkit.workflows.bench.preparing import bench_preparing
 from bertkit.workflows.bench.pretraining import bench_pretraining
+from bertkit.workflows.bench.ranks import bench_ranks
 from bertkit.workflows.bench.request import Request, default_precision
 from bertkit.workflows.bench.resuming import bench_resuming
 from bertkit.workflows.bench.starting import bench_startup
@@ -18,6 +19,7 @@ SUBJECTS: dict[str, Callable[[Request], BenchResult]] = {
     "predict": bench_prediction,
     "prepare": bench_preparing,
     "resume": bench_resuming,
+    "ranks": bench_ranks,
     "startup": bench_startup,
 }
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -13,8 +12,7 @@ from transformers import PreTrainedModel
 from bertkit.config.schema import PretrainConfig, TokenBudget
 from bertkit.data.feature_loader import FeatureLoader
 from bertkit.data.features import Features
-from bertkit.data.loader import Batching
-from bertkit.data.store import TokenStore
+from bertkit.data.loader import Batching, PretrainingLoader
 from bertkit.data.vocabulary import Vocabulary
 from bertkit.model import BertKitConfig, BertKitForSequenceClassification
 from bertkit.tasks.classification import CLASSIFICATION
@@ -28,6 +26,7 @@ from bertkit.workflows.assemble import (
 )
 from bertkit.workflows.bench.rates import Sizes, classification_flops, pretraining_flops
 from bertkit.workflows.bench.request import device_type
+from bertkit.workflows.pinned import open_store
 from bertkit.workflows.training import Loader, tokens_a_pass
 
 CLASSES = 3
@@ -53,12 +52,21 @@ class TrainingWork(Protocol):
 
 
 @dataclass(frozen=True)
+class Rank:
+    """One process of so many."""
+
+    process_index: int = 0
+    num_processes: int = 1
+
+
+@dataclass(frozen=True)
 class PretrainingWork:
-    """Masked LM and next sentence prediction on a token store, in one phase of a recipe."""
+    """Masked LM and next sentence prediction on a token store, in one phase of a recipe; a rank's part of it."""
 
     config: PretrainConfig
-    store_path: Path
+    store: str
     phase: int
+    rank: Rank = Rank()
 
     @property
     def micro_batch_tokens(self) -> TokenBudget:
@@ -81,9 +89,10 @@ class PretrainingWork:
         """Tokens of such a pass, at the most."""
         return self.stock_batch_size * self.config.train.phases[self.phase].max_seq_length
 
-    def loader(self) -> Loader:
+    def loader(self) -> PretrainingLoader:
         """The loader of a real run."""
-        return build_loader(self.config, TokenStore.open(self.store_path), phase=self.phase)
+        store = open_store(self.store, self.config.data)
+        return build_loader(self.config, store, phase=self.phase, accelerator=self.rank)
 
     def our_model(self) -> PreTrainedModel:
         """The model of a real run."""
@@ -116,7 +125,7 @@ class PretrainingWork:
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
-        return TokenStore.open(self.store_path).vocabulary
+        return open_store(self.store, self.config.data).vocabulary
 
     @property
     def _has_pairs(self) -> bool:
