@@ -1,21 +1,38 @@
 """bertkit prepare."""
 
 from dataclasses import asdict
-from pathlib import Path
+from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, print_json, print_table
 from bertkit.cli.options import AsJson, DryRun, Recipe, Settings
+from bertkit.errors import redacted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bertkit.workflows.prepare import PrepareSummary
+
+
+class Executor(StrEnum):
+    """Who runs the tasks of a preparation."""
+
+    LOCAL = "local"
+    RAY = "ray"
+    SLURM = "slurm"
 
 
 def prepare(
     corpus: Annotated[str, typer.Argument(help="Folder, file, glob, URL or Hub id of text.")],
-    output_dir: Annotated[Path, typer.Option(help="Folder for the tokenizer and the token store.")],
+    output_dir: Annotated[
+        str, typer.Option(help="Folder for the tokenizer and the token store; a URL with --executor.")
+    ],
+    executor: Annotated[
+        Executor | None, typer.Option(help="Share the work out with datatrove: on this machine, on Ray or on SLURM.")
+    ] = None,
     recipe: Recipe = "small",
     settings: Settings = None,
     dry_run: DryRun = False,
@@ -31,17 +48,26 @@ def prepare(
 
         config = load_config(PretrainConfig, find_recipe(recipe), settings=settings or [], options={"corpus": corpus})
         if dry_run:
-            typer.echo(f"# would prepare {corpus} in {output_dir}\n{dump_config(config.data)}", nl=False)
+            typer.echo(f"# would prepare {redacted(corpus)} in {output_dir}\n{dump_config(config.data)}", nl=False)
             return
-        from bertkit.workflows.prepare import prepare as run_preparation
-
         with ConsoleWatcher() as watch:
+            prepared = _preparation(executor)
             needs_pairs = config.pairs.next_sentence == "nsp"
-            summary = run_preparation(corpus, output_dir, config.data, needs_pairs=needs_pairs, on_progress=watch.work)
+            summary = prepared(corpus, output_dir, config.data, needs_pairs=needs_pairs, on_progress=watch.work)
         if as_json:
             print_json(asdict(summary))
         else:
             print_table("Prepared already" if summary.reused else "Prepared", _rows(summary))
+
+
+def _preparation(executor: Executor | None) -> "Callable[..., PrepareSummary]":
+    if executor is None:
+        from bertkit.workflows.prepare import prepare
+
+        return prepare
+    from bertkit.workflows.prepare_cluster import prepare_on_cluster
+
+    return partial(prepare_on_cluster, executor=executor.value)
 
 
 def _rows(summary: "PrepareSummary") -> list[tuple[str, str]]:

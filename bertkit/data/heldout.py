@@ -27,7 +27,8 @@ def choose_heldout(digests: HashArray, chars: IntArray, *, share: float) -> Hash
     wanted = max(round(share * len(digests)), LEAST_HELDOUT)
     budget = MOST_TIMES_THE_SHARE * share * int(chars.sum())
     chosen: list[int] = []
-    for index in np.argsort(digests, kind="stable").tolist():
+    # Not as a list: there may be a thousand million documents, and few are looked at.
+    for index in map(int, np.argsort(digests, kind="stable")):
         if len(chosen) == wanted:
             break
         if chars[index] <= budget:

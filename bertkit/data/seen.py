@@ -6,6 +6,8 @@ from typing import Final
 import numpy as np
 import xxhash
 
+HashArray = np.ndarray[tuple[int], np.dtype[np.uint64]]
+
 RECENT_HASHES: Final = 1 << 20
 SAMPLED_HASHES: Final = 1 << 22
 
@@ -33,7 +35,7 @@ class SeenHashes:
         return True
 
 
-def contains(sorted_hashes: np.ndarray[tuple[int], np.dtype[np.uint64]], digest: int) -> bool:
+def contains(sorted_hashes: HashArray, digest: int) -> bool:
     """Whether a sorted array holds this hash."""
     position = int(np.searchsorted(sorted_hashes, np.uint64(digest)))
     return position < len(sorted_hashes) and int(sorted_hashes[position]) == digest
@@ -53,13 +55,29 @@ class RepeatedShare:
             return
         self._hashes.append(digest)
         if len(self._hashes) >= SAMPLED_HASHES:
-            self._mask = self._mask << 1 | 1
-            kept = self._as_numpy()
-            self._hashes = array("Q", kept[kept & np.uint64(self._mask) == 0].tobytes())
+            self._sample(self._mask << 1 | 1)
+
+    def merge(self, hashes: HashArray, mask: int) -> None:
+        """Count what another one has counted: its `sample` and `mask`."""
+        self._sample(self._mask | mask)
+        self._hashes.frombytes(hashes[hashes & np.uint64(self._mask) == 0].tobytes())
+        while len(self._hashes) >= SAMPLED_HASHES:
+            self._sample(self._mask << 1 | 1)
+
+    @property
+    def sample(self) -> HashArray:
+        """The hashes kept: those that share no bit with `mask`."""
+        return np.array(self._hashes, dtype=np.uint64)
+
+    @property
+    def mask(self) -> int:
+        """All ones, one for each time the sample was halved."""
+        return self._mask
 
     def share(self) -> float:
         """Share of hashes that were copies of an earlier one, between 0 and 1."""
-        return 1 - len(np.unique(self._as_numpy())) / len(self._hashes) if self._hashes else 0.0
+        return 1 - len(np.unique(self.sample)) / len(self._hashes) if self._hashes else 0.0
 
-    def _as_numpy(self) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-        return np.array(self._hashes, dtype=np.uint64)
+    def _sample(self, mask: int) -> None:
+        kept = self.sample
+        self._hashes, self._mask = array("Q", kept[kept & np.uint64(mask) == 0].tobytes()), mask

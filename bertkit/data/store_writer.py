@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -22,9 +22,13 @@ from bertkit.data.store import (
     TokenStore,
 )
 from bertkit.errors import CorpusError
+from bertkit.lock import LOCK_FILE
 from bertkit.whole import aside_of, written_whole
 
 logger = logging.getLogger(__name__)
+
+# What `prepare --executor` makes in between; none of it is part of a store.
+WORK_FOLDER: Final = "work"
 
 
 def complete_store(folder: Path, *, fingerprint: str, settings: Mapping[str, Any]) -> TokenStore | None:
@@ -34,17 +38,23 @@ def complete_store(folder: Path, *, fingerprint: str, settings: Mapping[str, Any
     """
     if is_finished(folder):
         store = TokenStore.open(folder)
-        if store.manifest.fingerprint == fingerprint:
-            return store
-        changed = [f"data.{name}" for name in settings if store.manifest.settings.get(name) != settings[name]]
-        difference = f"other settings ({', '.join(changed)})" if changed else "another corpus or tokenizer"
-        raise CorpusError(f"{folder} holds the token store of {difference}: choose another --output-dir, or delete it")
+        refuse_different(store.manifest, folder, fingerprint=fingerprint, settings=settings)
+        return store
     with folder_named(folder):
         if folder.exists() and not folder.is_dir():
             raise CorpusError(f"{folder} is a file: choose a folder as --output-dir")
         if folder.is_dir() and not is_unfinished(folder) and _holds_other_files(folder):
             raise CorpusError(f"{folder} holds other files: choose a new or empty folder as --output-dir")
     return None
+
+
+def refuse_different(manifest: Manifest, folder: Path | str, *, fingerprint: str, settings: Mapping[str, Any]) -> None:
+    """Raise CorpusError when the complete store in `folder` is not the one asked for."""
+    if manifest.fingerprint == fingerprint:
+        return
+    changed = [f"data.{name}" for name in settings if manifest.settings.get(name) != settings[name]]
+    difference = f"other settings ({', '.join(changed)})" if changed else "another corpus or tokenizer"
+    raise CorpusError(f"{folder} holds the token store of {difference}: choose another --output-dir, or delete it")
 
 
 def begin_store(folder: Path, *, fingerprint: str) -> None:
@@ -81,7 +91,7 @@ def finish_store(folder: Path, manifest: Manifest, *, unigram_counts: IntArray) 
 
 def _holds_other_files(folder: Path) -> bool:
     """Whether there is more than what a prepare leaves that was killed while it made its mark."""
-    return any(path != aside_of(folder / PREPARING_FILE) for path in folder.iterdir())
+    return any(path not in (folder / LOCK_FILE, aside_of(folder / PREPARING_FILE)) for path in folder.iterdir())
 
 
 def _begun_fingerprint(folder: Path) -> str | None:
@@ -91,7 +101,7 @@ def _begun_fingerprint(folder: Path) -> str | None:
 
 
 def _delete_begun(folder: Path) -> None:
-    for begun in (folder / TOKENIZER_FOLDER, folder / SHARD_FOLDER):
+    for begun in (folder / TOKENIZER_FOLDER, folder / SHARD_FOLDER, folder / WORK_FOLDER):
         if begun.exists():
             shutil.rmtree(begun)
 

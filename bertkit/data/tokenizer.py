@@ -2,13 +2,13 @@
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from bertkit.data.vocabulary import SPECIAL_TOKENS, as_plain_text_engine, plain_text_engine
 from bertkit.data.vocabulary import Vocabulary as Vocabulary
@@ -26,6 +26,8 @@ LONGEST_WORD_CHARS: Final = 100
 # that make up 99.95 % of the text (the coverage SentencePiece advises for Chinese and Japanese).
 SMALL_ALPHABET: Final = 1000
 CHARACTER_COVERAGE: Final = 0.9995
+
+REPEATED_CHARS: Final = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ class CharacterCounts:
         if self._waiting_chars >= 1 << 20:
             self._flush()
 
+    def merge(self, codes: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> None:
+        """Add what was counted elsewhere: code points, each once, and how often each occurred."""
+        self._counts[codes] += counts
+
     def as_dict(self) -> dict[str, int]:
         """Counts by character, in the order of code points."""
         self._flush()
@@ -81,6 +87,41 @@ def train_wordpiece(texts: Iterable[str], options: WordPieceOptions, *, characte
     hash map, and breaks ties between merges by those numbers. So it is given the alphabet and its continuations as
     special tokens, whose ids are fixed; the tokenizer that comes back knows the five real ones only.
     """
+    return _train(_untrained(options), texts, options, characters=characters)
+
+
+def train_from_counts(
+    words: Iterable[tuple[str, int]], options: WordPieceOptions, *, characters: dict[str, int]
+) -> Tokenizer:
+    """The vocabulary `train_wordpiece` finds in a text, from how often each of its words occurs (WordCounts)."""
+    # The trainer takes texts only; these words are normalised and cut already, and white space keeps them apart.
+    counter = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk"]))
+    counter.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return _train(counter, _repeated(words), options, characters=characters)
+
+
+def word_splitter(options: WordPieceOptions) -> Callable[[str], list[str]]:
+    """Text to the words that training counts: normalised, and cut at white space and punctuation."""
+    tokenizer = _untrained(options)
+
+    def split(text: str) -> list[str]:
+        return [word for word, _ in _pre_tokenize(tokenizer, _normalize(tokenizer, text))]
+
+    return split
+
+
+def _repeated(words: Iterable[tuple[str, int]]) -> Iterator[str]:
+    """Every word as often as it was counted, in texts of bounded length."""
+    for word, count in words:
+        most = max(REPEATED_CHARS // (len(word) + 1), 1)
+        for done in range(0, count, most):
+            yield f"{word} " * min(most, count - done)
+
+
+def _train(
+    counter: Tokenizer, texts: Iterable[str], options: WordPieceOptions, *, characters: dict[str, int]
+) -> Tokenizer:
+    """A tokenizer of the pieces found in `texts`, whose words `counter` tells apart."""
     tokenizer = _untrained(options)
     letters = _choose_alphabet(tokenizer, characters, options)
     continuations = [f"##{letter}" for letter in letters if _continues_words(tokenizer, letter)]
@@ -93,8 +134,8 @@ def train_wordpiece(texts: Iterable[str], options: WordPieceOptions, *, characte
         limit_alphabet=len(letters),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
-    learned = tokenizer.get_vocab()
+    counter.train_from_iterator(texts, trainer)
+    learned = counter.get_vocab()
     logger.info("the vocabulary has %s pieces, %s of them single characters", f"{len(learned):,}", f"{len(letters):,}")
     return _with_vocabulary(learned, options)
 
@@ -120,7 +161,7 @@ def load_tokenizer(path_or_id: str | os.PathLike[str]) -> LoadedTokenizer:
     from transformers import AutoTokenizer
 
     try:
-        pretrained = AutoTokenizer.from_pretrained(os.fspath(path_or_id))
+        pretrained = AutoTokenizer.from_pretrained(os.fspath(path_or_id), trust_remote_code=False)
     except Exception as error:
         # The Rust side raises bare Exceptions for a damaged tokenizer.json, transformers a dozen kinds.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -132,7 +173,14 @@ def load_tokenizer(path_or_id: str | os.PathLike[str]) -> LoadedTokenizer:
 
 
 def _untrained(options: WordPieceOptions) -> Tokenizer:
-    return _assemble(models.WordPiece(unk_token=SPECIAL_TOKENS["unk"]), options)
+    """What cuts text into the words to train on; words that will be [UNK] whatever is learned are left out.
+
+    The trainer's time grows with the square of a word's length: one of 300,000 letters took half a minute.
+    """
+    tokenizer = _assemble(models.WordPiece(unk_token=SPECIAL_TOKENS["unk"]), options)
+    too_long = pre_tokenizers.Split(Regex(f"(?m).{{{LONGEST_WORD_CHARS + 1},}}"), "removed")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([tokenizer.pre_tokenizer, too_long])
+    return tokenizer
 
 
 def _with_vocabulary(learned: dict[str, int], options: WordPieceOptions) -> Tokenizer:
