@@ -24,7 +24,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not _by_onednn(input, weight):
         return F.linear(input, weight, bias)
     product: Tensor = _OneDnnLinear.apply(input.flatten(0, -2), weight, bias)
-    return product.view(*input.shape[:-1], weight.shape[0])
+    return product if input.dim() == 2 else product.view(*input.shape[:-1], weight.shape[0])
 
 
 def multiply(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

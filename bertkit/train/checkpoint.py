@@ -6,6 +6,7 @@ the run and the size and hash of the other two.
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ from typing import Any
 
 import torch
 import xxhash
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bertkit.errors import DISK_FULL, CheckpointError
+from bertkit.errors import DISK_FULL, CheckpointError, refused_as
 from bertkit.train.optim import optimizer_tensors, restore_optimizer
+from bertkit.train.sharding import gather, shard_like, take_apart
 from bertkit.train.state import TrainState
 from bertkit.whole import written_whole
 
@@ -54,34 +56,47 @@ def save_checkpoint(
     scaler: Any = None,
     keep: int | None = None,
     best_step: int | None = None,
+    writes: bool = True,
 ) -> Path:
     """Writes `state` under `folder`/step-NNNNNNN and returns that path; `model` is the state's, unwrapped.
 
-    Older checkpoints beyond `keep`, but that of `best_step`, are removed after the new one is whole, and so are later
-    ones: a run that goes on from an earlier step has found them damaged.
+    A model in parts is gathered by all its processes: all call this, and one `writes`. Older checkpoints beyond `keep`,
+    but that of `best_step`, are removed after the new one is whole, and so are later ones: a run that goes on from an
+    earlier step has found them damaged.
 
     Raises:
         CheckpointError: the disk is full or the folder cannot be written; nothing half-written stays.
     """
     path = folder / f"step-{state.step:07d}"
+    take_apart(model)
+    # Everything is gathered before a byte is written: where writing fails, no process waits for a part of another.
+    files = {
+        MODEL_FILE: gather(model_tensors(model), keep=writes),
+        OPTIMIZER_FILE: gather(_detached(optimizer_tensors(model, state.optimizer)), keep=writes),
+    }
+    if writes:
+        _write(path, state, files, scaler=scaler)
+        _remove_all_but(path, folder, keep=keep, best_step=best_step)
+    return path
+
+
+def _write(path: Path, state: TrainState, files: dict[str, dict[str, Tensor]], *, scaler: Any) -> None:
     try:
         with written_whole(path) as aside:
             aside.mkdir(parents=True)
-            save_file(model_tensors(model), aside / MODEL_FILE)
-            save_file(_detached(optimizer_tensors(model, state.optimizer)), aside / OPTIMIZER_FILE)
+            for name, tensors in files.items():
+                save_file(tensors, aside / name)
             manifest = {
                 "format_version": FORMAT_VERSION,
                 **{name: getattr(state, name) for name in COUNTERS},
                 "position": state.position.to_dict() if state.position is not None else None,
                 "scaler": scaler.state_dict() if scaler is not None else None,
-                "files": {name: _fingerprint(aside / name) for name in (MODEL_FILE, OPTIMIZER_FILE)},
+                "files": {name: _fingerprint(aside / name) for name in files},
             }
             sealed = manifest | {"seal": _seal(manifest)}
             (aside / MANIFEST_FILE).write_text(json.dumps(sealed, indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(_why_not_written(error, path)) from error
-    _remove_all_but(path, folder, keep=keep, best_step=best_step)
-    return path
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -101,6 +116,9 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
         try:
             return open_checkpoint(path)
         except DamagedCheckpointError as error:
+            if list_checkpoints(folder)[:1] != paths[:1]:
+                # A run under way has saved another one, and removed this one.
+                return latest_checkpoint(folder)
             logger.warning("%s; falling back to the checkpoint before it", error)
     if paths:
         raise CheckpointError(
@@ -129,14 +147,34 @@ def open_checkpoint(path: Path) -> Checkpoint:
         )
     if seal != _seal(manifest):
         raise DamagedCheckpointError(f"checkpoint {path} is damaged: {MANIFEST_FILE} was altered")
+    if not _is_sound(manifest):
+        raise DamagedCheckpointError(f"checkpoint {path} is damaged: {MANIFEST_FILE} counts what cannot be counted")
     for name, expected in files.items():
-        if not (path / name).is_file():
-            raise DamagedCheckpointError(f"checkpoint {path} is damaged: {name} is missing")
-        if (path / name).stat().st_size != expected["bytes"]:
-            raise DamagedCheckpointError(f"checkpoint {path} is damaged: {name} is truncated")
-        if _fingerprint(path / name) != expected:
-            raise DamagedCheckpointError(f"checkpoint {path} is damaged: {name} does not match its hash")
+        try:
+            if (path / name).stat().st_size != expected["bytes"]:
+                raise DamagedCheckpointError(f"checkpoint {path} is damaged: {name} is truncated")
+            if _fingerprint(path / name) != expected:
+                raise DamagedCheckpointError(f"checkpoint {path} is damaged: {name} does not match its hash")
+        except FileNotFoundError as error:
+            raise DamagedCheckpointError(f"checkpoint {path} is damaged: {name} is missing") from error
     return Checkpoint(path, manifest)
+
+
+def _is_sound(manifest: dict[str, Any]) -> bool:
+    """Whether the counters are whole numbers from 0, the seconds a number, and the files what a checkpoint holds."""
+    position = manifest.get("position")
+    counters = [manifest.get(name) for name in COUNTERS if name != "elapsed_s"]
+    if isinstance(position, dict):
+        counters += position.values()
+    return (
+        all(type(count) is int and 0 <= count < 1 << 63 for count in counters)
+        and type(manifest.get("elapsed_s")) in (int, float)
+        and math.isfinite(manifest["elapsed_s"])
+        and isinstance(position, dict | None)
+        and isinstance(manifest.get("scaler"), dict | None)
+        and manifest["files"].keys() == {MODEL_FILE, OPTIMIZER_FILE}
+        and all(isinstance(file, dict) and "bytes" in file for file in manifest["files"].values())
+    )
 
 
 def restore(
@@ -149,11 +187,15 @@ def restore(
 ) -> None:
     """Puts a verified checkpoint into `state`, exactly; `position` builds the loader's position from its dict."""
     load_weights(checkpoint, model)
-    restore_optimizer(model, state.optimizer, load_file(checkpoint.path / OPTIMIZER_FILE))
+    with refused_as(DamagedCheckpointError, f"checkpoint {checkpoint.path} is damaged: {OPTIMIZER_FILE} does not fit"):
+        restore_optimizer(model, state.optimizer, load_file(checkpoint.path / OPTIMIZER_FILE))
     for name in COUNTERS:
         setattr(state, name, checkpoint.manifest[name])
     saved = checkpoint.manifest["position"]
-    state.position = None if saved is None else position(saved)
+    with refused_as(
+        DamagedCheckpointError, f"checkpoint {checkpoint.path} is damaged: {MANIFEST_FILE} has no position"
+    ):
+        state.position = None if saved is None else position(saved)
     if scaler is not None and checkpoint.manifest["scaler"]:
         scaler.load_state_dict(checkpoint.manifest["scaler"])
 
@@ -165,11 +207,19 @@ def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
     Raises:
         CheckpointError: the checkpoint is of a model of another shape.
     """
-    saved, own = load_file(checkpoint.path / MODEL_FILE), dict(_named_tensors(model))
-    if {n: t.shape for n, t in saved.items()} != {n: t.shape for n, t in own.items()}:
-        raise CheckpointError(f"checkpoint {checkpoint.path} is of a model of another shape than config.yaml describes")
-    for name, tensor in own.items():
-        tensor.copy_(saved[name])
+    take_apart(model)
+    own = dict(_named_tensors(model))
+    damaged = refused_as(
+        DamagedCheckpointError, f"checkpoint {checkpoint.path} is damaged: {MODEL_FILE} cannot be read"
+    )
+    with damaged, safe_open(checkpoint.path / MODEL_FILE, framework="pt") as saved:
+        shapes = {name: saved.get_slice(name).get_shape() for name in saved.keys()}  # noqa: SIM118  # no mapping
+        if shapes != {name: list(tensor.shape) for name, tensor in own.items()}:
+            raise CheckpointError(
+                f"checkpoint {checkpoint.path} is of a model of another shape than config.yaml describes"
+            )
+        for name, tensor in own.items():
+            tensor.copy_(shard_like(saved.get_tensor(name), tensor))
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -186,7 +236,9 @@ def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def _remove_all_but(newest: Path, folder: Path, *, keep: int | None, best_step: int | None) -> None:
     older = [p for p in list_checkpoints(folder) if _step_of(p) < _step_of(newest) and _step_of(p) != best_step]
     later = [path for path in list_checkpoints(folder) if _step_of(path) > _step_of(newest)]
-    for path in [*later, *(older[keep - 1 :] if keep is not None else [])]:
+    # Killed in the middle of a checkpoint, a run may save its next ones at other steps.
+    half_written = folder.glob(".step-*.partial")
+    for path in [*later, *half_written, *(older[keep - 1 :] if keep is not None else [])]:
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bertkit.errors import BertkitError
 from bertkit.train.optim import set_learning_rate
 from bertkit.train.setup import seed_step
+from bertkit.train.sharding import made_whole
 from bertkit.train.state import TrainState
 
 Batch = Mapping[str, Any]
@@ -91,7 +92,7 @@ def train_steps(
             with contextlib.nullcontext() if is_last else accelerator.no_sync(state.model):
                 terms = add_gradients(state.model, micro_batch, loss_fn, counts=counts, accelerator=accelerator)
             totals = {name: _add(totals.get(name), term) for name, term in terms.items()}
-        grad_norm = accelerator.clip_grad_norm_(state.model.parameters(), max_grad_norm)
+        grad_norm = made_whole(accelerator.clip_grad_norm_(state.model.parameters(), max_grad_norm))
         totals = {name: _reduce_term(term, accelerator) for name, term in totals.items()}
         _refuse_non_finite(state.step + 1, totals, grad_norm, has_scaler=accelerator.scaler is not None)
         learning_rate = learning_rate_fn(state)

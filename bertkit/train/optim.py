@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from bertkit.errors import ConfigError
+from bertkit.train.sharding import shard_like
 
 
 def build_optimizer(
@@ -81,7 +81,7 @@ def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tenso
 
 
 def restore_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Puts back what `optimizer_tensors` returned, on the device of each parameter."""
+    """Puts back what `optimizer_tensors` returned, on the device of each parameter and in parts where it is."""
     state: dict[str, dict[str, Tensor]] = {}
     for full_name, value in tensors.items():
         name, _, key = full_name.rpartition("/")
@@ -89,7 +89,7 @@ def restore_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str,
     for name, parameter in _trained(model):
         if name in state:
             optimizer.state[parameter] = {
-                key: value.to(parameter.device if key != "step" or _is_fused(optimizer) else torch.device("cpu"))
+                key: _placed(value, parameter, optimizer) if key == "step" else shard_like(value, parameter)
                 for key, value in state[name].items()
             }
 
@@ -98,5 +98,5 @@ def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
-def _is_fused(optimizer: Optimizer) -> bool:
-    return bool(optimizer.param_groups[0].get("fused"))
+def _placed(step: Tensor, parameter: Tensor, optimizer: Optimizer) -> Tensor:
+    return step.to(parameter.device) if optimizer.param_groups[0].get("fused") else step

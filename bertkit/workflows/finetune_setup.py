@@ -20,12 +20,12 @@ from bertkit.errors import CheckpointError, ConfigError
 from bertkit.model import BertKitConfig
 from bertkit.tasks.problem import Problem, ProblemOptions
 from bertkit.tasks.problems import PROBLEMS
-from bertkit.train.checkpoint import latest_checkpoint, list_checkpoints, restore
+from bertkit.train.checkpoint import Checkpoint, latest_checkpoint, list_checkpoints, load_weights, restore
 from bertkit.train.state import TrainState
 from bertkit.workflows.check import checked
-from bertkit.workflows.heads import add_lora, freeze, layer_scale, load_with_head
-from bertkit.workflows.runs import RunFolder, write_aside
-from bertkit.workflows.source import bert_folder, open_bert_config
+from bertkit.workflows.heads import add_lora, freeze, layer_scale, load_with_head, merged
+from bertkit.workflows.runs import RunFolder, kept_whole, write_aside
+from bertkit.workflows.source import bert_folder, open_bert_config, require_room
 from bertkit.workflows.task_data import TaskData, find_spec, option_values, vars_of
 from bertkit.workflows.training import build_state
 from bertkit.workflows.watch import Watcher
@@ -118,7 +118,8 @@ def claim_run(config: FinetuneConfig, run: RunFolder, data: TaskData) -> None:
     """
     run.claim(config)
     if not list_checkpoints(run.checkpoints):
-        load_tokenizer(bert_folder(config.model.init_from)).pretrained.save_pretrained(run.tokenizer)
+        with kept_whole(run.tokenizer) as aside:
+            load_tokenizer(bert_folder(config.model.init_from)).pretrained.save_pretrained(aside)
         begin_anew(run, data, attempt=_attempt_to_begin(run, config))
     elif not _same_examples(read_pinned(run), data):
         raise CheckpointError(_other_examples(run))
@@ -162,14 +163,17 @@ def set_up(config: FinetuneConfig, run: RunFolder, data: TaskData, accelerator: 
         TaskError: training on these examples would be wrong.
     """
     has_begun = bool(list_checkpoints(run.checkpoints))
-    if not has_begun:
-        longest = open_bert_config(config.model.init_from).max_position_embeddings
+    initial = None if has_begun else open_bert_config(config.model.init_from)
+    tokenizer = load_tokenizer(run.tokenizer if has_begun else bert_folder(config.model.init_from))
+    if initial is not None:
+        require_room(initial, tokenizer.vocabulary, config.model.init_from)
+        longest = initial.max_position_embeddings
         if (config.task.max_seq_length or 0) > longest:
             raise ConfigError(
                 f"task.max_seq_length {config.task.max_seq_length} exceeds the {longest} positions of "
                 f"--from {config.model.init_from}: lower the first"
             )
-    encoder = TextEncoder(load_tokenizer(run.tokenizer if has_begun else bert_folder(config.model.init_from)))
+    encoder = TextEncoder(tokenizer)
     watch.begin("checking the examples")
     options = ProblemOptions(labels=data.labels, **option_values(config.task, data.spec))
     options = checked(data, config.task, encoder, options)
@@ -201,6 +205,14 @@ def begin_or_resume(setting: Setting) -> tuple[nn.Module, TrainState]:
         restore(checkpoint, state, model=model, position=lambda saved: Position(**saved), scaler=scaler)
         logger.info("continuing %s from step %s", run.path, f"{state.step:,}")
     return model, state
+
+
+def open_plain(setting: Setting, checkpoint: Checkpoint) -> PreTrainedModel:
+    """A checkpoint's model on the host, its adapters merged: what no process shares with another and nothing wraps."""
+    architecture = BertKitConfig(**read_pinned(setting.run)["architecture"])
+    model = _trainable(setting, setting.problem.model_class(architecture))
+    load_weights(checkpoint, model)
+    return merged(model)
 
 
 def _trainable(setting: Setting, plain: PreTrainedModel) -> nn.Module:

@@ -22,6 +22,7 @@ from bertkit.train.checkpoint import save_checkpoint
 from bertkit.train.loop import Batch, LossTerm, MemoryExceededError, StepReport, add_gradients, train_steps
 from bertkit.train.optim import build_optimizer
 from bertkit.train.setup import anyone, build_accelerator, main_says
+from bertkit.train.sharding import is_sharded
 from bertkit.train.signals import StopSignals
 from bertkit.train.state import TrainState
 from bertkit.train.tracking import MetricsLog, Window
@@ -51,12 +52,21 @@ def build_run_accelerator(train: TrainConfig | FinetuneTrainConfig, every: Every
         ConfigError: the global batch does not divide over the processes, or the device lacks the precision.
     """
     accelerator = build_accelerator(train.precision, run_dir=run_dir, trackers=every.trackers)
-    if (train.global_batch_size or 0) % accelerator.num_processes:
-        raise ConfigError(
-            f"train.global_batch_size {train.global_batch_size} is not a multiple of the "
-            f"{accelerator.num_processes} processes: make it one"
-        )
+    require_divisible(train, accelerator.num_processes)
     return accelerator
+
+
+def require_divisible(train: TrainConfig | FinetuneTrainConfig, num_processes: int) -> None:
+    """Checks the batch against the processes before anything slow begins.
+
+    Raises:
+        ConfigError: the global batch does not divide over the processes.
+    """
+    if (train.global_batch_size or 0) % num_processes:
+        raise ConfigError(
+            f"train.global_batch_size {train.global_batch_size} is not a multiple of the {num_processes} processes: "
+            "make it one"
+        )
 
 
 def build_state(
@@ -70,8 +80,12 @@ def build_state(
     """The state training begins with, `model` and its optimizer wrapped by accelerate.
 
     Raises:
-        ConfigError: the optimizer's package is not installed.
+        ConfigError: the optimizer's package is not installed, or it cannot train a model in parts.
     """
+    if optim.name == "lamb" and accelerator.distributed_type == DistributedType.FSDP:
+        raise ConfigError(
+            "optim.name lamb needs whole weights, which FSDP takes apart: use adamw, or train without FSDP"
+        )
     optimizer = build_optimizer(
         model.to(accelerator.device),
         learning_rate=optim.learning_rate,
@@ -218,8 +232,11 @@ def save(
     best_step: int | None = None,
 ) -> None:
     """Writes a checkpoint on the main process while the others wait; `model` is the state's, unwrapped."""
-    if accelerator.is_main_process:
-        save_checkpoint(state, folder, model=model, scaler=accelerator.scaler, keep=keep, best_step=best_step)
+    is_main = accelerator.is_main_process
+    if is_main or is_sharded(model):
+        save_checkpoint(
+            state, folder, model=model, scaler=accelerator.scaler, keep=keep, best_step=best_step, writes=is_main
+        )
     accelerator.wait_for_everyone()
 
 
@@ -257,11 +274,17 @@ def drive(
                 save()
                 saved_s, saved_step = time.monotonic(), state.step
             if stop:
-                return signals.received.name if signals.received else "SIGTERM"
+                return _name(signals)
             window.skip_time()
         if saved_step != state.step:
             save()
-    return None
+        # It may have come while the last step was evaluated or saved.
+        return _name(signals) if anyone(accelerator, signals.received is not None) else None
+
+
+def _name(signals: StopSignals) -> str:
+    """The signal that stops this process, SIGTERM where it came to another process only."""
+    return signals.received.name if signals.received else "SIGTERM"
 
 
 def _is_due(every: EveryConfig, step: int, *, since_s: float, accelerator: Accelerator) -> bool:

@@ -14,6 +14,7 @@ from bertkit.train import checkpoint as checkpoints
 from bertkit.train.checkpoint import latest_checkpoint, list_checkpoints, open_checkpoint, restore, save_checkpoint
 from bertkit.train.optim import build_optimizer
 from bertkit.train.state import TrainState
+from bertkit.whole import aside_of
 
 
 def fresh_state(seed=0, name="adamw"):
@@ -169,6 +170,33 @@ def test_what_a_kill_left_half_written_is_no_checkpoint_and_is_written_over(tmp_
     assert latest_checkpoint(tmp_path) is None
     save(state, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step-0000001"]
+
+
+def test_what_a_kill_left_half_written_goes_with_the_next_checkpoint_of_another_step(tmp_path):
+    state = fresh_state()
+    aside_of(tmp_path / "step-0000002").mkdir()
+    (aside_of(tmp_path / "step-0000002") / "model.safetensors").write_bytes(b"half")
+    advance(state, 3)
+    save(state, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0000003"]
+
+
+def test_a_checkpoint_that_a_run_removes_while_it_is_read_is_no_damage(tmp_path, monkeypatch, caplog):
+    state = fresh_state()
+    advance(state, 1)
+    removed = save(state, tmp_path)
+    fingerprint = checkpoints._fingerprint
+
+    def meanwhile(path):
+        if path.parent == removed and removed.exists():
+            advance(state, 1)
+            save(state, tmp_path, keep=1)
+        return fingerprint(path)
+
+    monkeypatch.setattr(checkpoints, "_fingerprint", meanwhile)
+    assert latest_checkpoint(tmp_path).step == 2
+    assert not removed.exists()
+    assert not caplog.records
 
 
 def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
