@@ -3,6 +3,7 @@
 Nothing heavy is imported here or in the command files: `bertkit --help` must answer at once.
 """
 
+import os
 from typing import Annotated
 
 import typer
@@ -15,6 +16,7 @@ from bertkit.cli import (
     evaluate,
     export,
     finetune,
+    launch,
     plan,
     predict,
     prepare,
@@ -22,6 +24,8 @@ from bertkit.cli import (
     recipes,
     submit,
 )
+from bertkit.cli.console import errors_as_one_line
+from bertkit.errors import ConfigError
 
 app = typer.Typer(
     name="bertkit",
@@ -38,13 +42,20 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+# The others do their work once, and would do it once a process.
+SHARED_BY_PROCESSES = ("pretrain", "finetune", "evaluate", "predict")
+
+
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand not in SHARED_BY_PROCESSES and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        with errors_as_one_line():
+            raise ConfigError(f"bertkit {context.invoked_subcommand} runs in one process: start it without a launcher")
 
 
 app.command("pretrain")(pretrain.pretrain)
@@ -63,4 +74,5 @@ app.add_typer(recipes.app, name="recipes")
 
 def main() -> None:
     """The entry point of the `bertkit` command."""
+    launch.adopt_slurm()
     app()

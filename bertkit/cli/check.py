@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bertkit.cli.console import ERROR_EXIT, ConsoleWatcher, errors_as_one_line, print_json
+from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, print_json
 from bertkit.cli.finetune import (
     NAMED,
     Choices,
@@ -19,6 +19,7 @@ from bertkit.cli.finetune import (
     own_options,
 )
 from bertkit.cli.options import AsJson, Settings
+from bertkit.errors import BertkitError
 
 if TYPE_CHECKING:
     from bertkit.tasks.check import Report
@@ -133,7 +134,7 @@ def _check(options: dict[str, Any], settings: list[str] | None, as_json: bool) -
         else:
             _print_report(data.spec.problem, sizes, report)
         if report.errors:
-            raise typer.Exit(ERROR_EXIT)
+            raise typer.Exit(BertkitError.exit_code)
 
 
 def _print_report(problem: str, sizes: dict[str, int], report: "Report") -> None:

@@ -1,6 +1,7 @@
 """What the user sees: progress and notes on standard error, results on standard output, errors as one line."""
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -12,28 +13,57 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
-from bertkit.errors import BertkitError
+from bertkit.errors import BertkitError, SaidElsewhereError, printable, redacted
+from bertkit.train.signals import StoppedError, stopped_at_once
 
 if TYPE_CHECKING:
     from bertkit.workflows.watch import TrainingStatus
 
-ERROR_EXIT, INTERRUPTED_EXIT = 2, 130
+INTERRUPTED_EXIT = 130
+_SHOWN_CHARS = 60
+SECONDS_FOR_THE_MAIN_PROCESS = 3.0
 # Without a terminal, one line a training log row and one line of other progress every so many seconds.
 SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextlib.contextmanager
 def errors_as_one_line() -> Iterator[None]:
-    """A BertkitError becomes one red line and exit code 2, Ctrl-C exit code 130; anything else keeps its traceback."""
+    """A BertkitError becomes one red line and its exit code; a signal one line and 128 + its number.
+
+    Anything else keeps its traceback.
+    """
     try:
-        yield
+        with stopped_at_once():
+            yield
     except BertkitError as error:
-        if is_main_process():
-            _say_error(str(error))
-        raise typer.Exit(ERROR_EXIT) from None
+        _say_once(error)
+        raise typer.Exit(error.exit_code) from None
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        _say_on_main(f"{str(error.filename)[:_SHOWN_CHARS]}... is too long for the name of a file: give a shorter one")
+        raise typer.Exit(BertkitError.exit_code) from None
     except KeyboardInterrupt:
-        _say_error("interrupted; the same command goes on from what is already done")
+        _say_on_main("interrupted; the same command goes on from what is already done")
         raise typer.Exit(INTERRUPTED_EXIT) from None
+    except StoppedError as stopped:
+        _say_on_main(f"stopped by {stopped}; the same command goes on from what is already done")
+        raise typer.Exit(stopped.exit_code) from None
+
+
+def _say_once(error: BertkitError) -> None:
+    """Says what is wrong by the main process, where it is wrong there too; by this one, named, where it is not."""
+    if is_main_process():
+        say_error(str(error))
+    elif not isinstance(error, SaidElsewhereError):
+        # Meanwhile the main process says the same, and their launcher ends this one.
+        time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
+        say_error(f"process {os.environ['RANK']} of {os.environ.get('WORLD_SIZE', '?')}: {error}")
+
+
+def _say_on_main(text: str) -> None:
+    if is_main_process():
+        say_error(text)
 
 
 def is_main_process() -> bool:
@@ -77,7 +107,7 @@ class ConsoleWatcher:
 
     def note(self, text: str, *, markup: bool = False, style: str | None = None) -> None:
         """Prints one sentence above the bar."""
-        self._console.print(text, markup=markup, style=style, soft_wrap=True)
+        self._console.print(printable(redacted(text)), markup=markup, style=style, soft_wrap=True)
 
     def work(self, description: str, done: int, total: int | None) -> None:
         """Some work of known or unknown size goes on."""
@@ -153,6 +183,10 @@ class _NoteHandler(logging.Handler):
             if record.getMessage() in self._said_once:
                 return
             self._said_once.add(record.getMessage())
+        if record.levelno >= logging.CRITICAL:
+            # The end of this process, main or not.
+            say_error(record.getMessage())
+            return
         is_warning = record.levelno >= logging.WARNING
         text = f"warning: {record.getMessage()}" if is_warning else record.getMessage()
         self._watcher.note(text, style="yellow" if is_warning else None)
@@ -178,25 +212,29 @@ def duration(seconds: float) -> str:
 
 
 def print_json(value: Any) -> None:
-    """A result for machines, on standard output."""
-    typer.echo(json.dumps(value, indent=2, default=str))
+    """A result for machines, on standard output; once, however many processes found it."""
+    if is_main_process():
+        typer.echo(json.dumps(value, indent=2, default=str))
 
 
 def print_table(title: str, rows: Sequence[tuple[str, ...]], *, header: tuple[str, ...] = ()) -> None:
-    """A result for people, on standard output."""
+    """A result for people, on standard output; once, however many processes found it."""
+    if not is_main_process():
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD if header else None, show_header=bool(header))
     for name in header or rows[0]:
         table.add_column(name if header else "")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(printable(cell)) for cell in row))
     # A pipe has no width: rich would fold at 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     # A title of the table's would be folded at its width.
-    console.print(title, style="italic", markup=False, soft_wrap=True)
+    console.print(printable(title), style="italic", markup=False, soft_wrap=True)
     console.print(table)
 
 
@@ -204,11 +242,12 @@ def _left(status: "TrainingStatus") -> str:
     return "time left unknown" if status.remaining_s is None else f"{duration(status.remaining_s)} left"
 
 
-def _say_error(text: str) -> None:
+def say_error(text: str) -> None:
+    """One red line on standard error."""
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True).print(Text(f"error: {' '.join(text.split())}", style="red"), soft_wrap=True)
+    Console(stderr=True).print(Text(f"error: {printable(' '.join(text.split()))}", style="red"), soft_wrap=True)
 
 
 def _quieten_libraries() -> None:

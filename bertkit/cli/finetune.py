@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, is_main_process, print_json
+from bertkit.cli.launch import NumProcesses, start_processes
 from bertkit.cli.options import AsJson, DryRun, Settings
-from bertkit.cli.pretrain import SIGNAL_EXITS
+from bertkit.train.signals import exit_code
 
 if TYPE_CHECKING:
     from bertkit.config.finetune import FinetuneConfig
@@ -65,6 +66,7 @@ def glue(
     stable: Stable = False,
     retry_collapsed: Retry = None,
     output_dir: OutputDir = None,
+    nproc: NumProcesses = None,
     settings: Settings = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -74,7 +76,7 @@ def glue(
     Example: bertkit finetune glue mrpc --from runs/base --data-dir glue_data --seeds 5
     """
     options = named_options(f"glue/{task}", init_from, data_dir) | {"train.retry_collapsed": retry_collapsed}
-    _run(Request(options, recipe, stable, settings, seeds, grid, output_dir, dry_run, as_json))
+    _run(Request(options, recipe, stable, settings, seeds, grid, output_dir, dry_run, as_json, nproc))
 
 
 def _named_command(name: str, title: str) -> None:
@@ -87,12 +89,13 @@ def _named_command(name: str, title: str) -> None:
         stable: Stable = False,
         retry_collapsed: Retry = None,
         output_dir: OutputDir = None,
+        nproc: NumProcesses = None,
         settings: Settings = None,
         dry_run: DryRun = False,
         as_json: AsJson = False,
     ) -> None:
         options = named_options(name, init_from, data_dir) | {"train.retry_collapsed": retry_collapsed}
-        _run(Request(options, recipe, stable, settings, seeds, grid, output_dir, dry_run, as_json))
+        _run(Request(options, recipe, stable, settings, seeds, grid, output_dir, dry_run, as_json, nproc))
 
     app.command(name, help=f"Fine-tune on {title}.\n\nExample: bertkit finetune {name} --data-dir data/")(command)
 
@@ -112,6 +115,7 @@ def classify(
     seeds: Seeds = 1,
     stable: Stable = False,
     output_dir: OutputDir = None,
+    nproc: NumProcesses = None,
     settings: Settings = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -121,7 +125,7 @@ def classify(
     Example: bertkit finetune classify --train reviews.csv --text review --label stars
     """
     options = own_options("auto", train, evaluate, text, label, None, init_from)
-    _run(Request(options, recipe, stable, settings, seeds, None, output_dir, dry_run, as_json))
+    _run(Request(options, recipe, stable, settings, seeds, None, output_dir, dry_run, as_json, nproc))
 
 
 @app.command("tag")
@@ -133,6 +137,7 @@ def tag(
     seeds: Seeds = 1,
     stable: Stable = False,
     output_dir: OutputDir = None,
+    nproc: NumProcesses = None,
     settings: Settings = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -142,7 +147,7 @@ def tag(
     Example: bertkit finetune tag --train train.conll --eval dev.conll
     """
     options = own_options("tagging", train, evaluate, None, None, None, init_from)
-    _run(Request(options, recipe, stable, settings, seeds, None, output_dir, dry_run, as_json))
+    _run(Request(options, recipe, stable, settings, seeds, None, output_dir, dry_run, as_json, nproc))
 
 
 @app.command("qa")
@@ -154,6 +159,7 @@ def qa(
     seeds: Seeds = 1,
     stable: Stable = False,
     output_dir: OutputDir = None,
+    nproc: NumProcesses = None,
     settings: Settings = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -163,7 +169,7 @@ def qa(
     Example: bertkit finetune qa --train train.json --eval dev.json
     """
     options = own_options("span_qa", train, evaluate, None, None, None, init_from)
-    _run(Request(options, recipe, stable, settings, seeds, None, output_dir, dry_run, as_json))
+    _run(Request(options, recipe, stable, settings, seeds, None, output_dir, dry_run, as_json, nproc))
 
 
 @app.command("choose")
@@ -177,6 +183,7 @@ def choose(
     recipe: Recipe = None,
     seeds: Seeds = 1,
     output_dir: OutputDir = None,
+    nproc: NumProcesses = None,
     settings: Settings = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -186,7 +193,7 @@ def choose(
     Example: bertkit finetune choose --train train.csv --text context --choice a --choice b --label answer
     """
     options = own_options("multiple_choice", train, evaluate, text, label, choices, init_from)
-    _run(Request(options, recipe, False, settings, seeds, None, output_dir, dry_run, as_json))
+    _run(Request(options, recipe, False, settings, seeds, None, output_dir, dry_run, as_json, nproc))
 
 
 @dataclass(frozen=True)
@@ -202,6 +209,7 @@ class Request:
     output_dir: Path | None
     dry_run: bool
     as_json: bool
+    nproc: int | None
 
 
 def _run(request: Request) -> None:
@@ -218,14 +226,15 @@ def _run(request: Request) -> None:
             whole_suite = config.task.name == "glue/all"
             typer.echo(f"# would run in {folder}\n{dump_config(config if whole_suite else planned(config))}", nl=False)
             return
+        start_processes(request.nproc)
         with ConsoleWatcher() as watch:
             if request.grid or request.seeds > 1 or config.task.name == "glue/all":
                 stopped_by = _run_suite(config, folder, request, watch)
             else:
                 stopped_by = _run_one(config, folder, request, watch)
-        if stopped_by:
+        if stopped_by and is_main_process():
             typer.echo(f"stopped by {stopped_by}; everything is saved in {folder}, and the same command continues it")
-            raise typer.Exit(SIGNAL_EXITS[stopped_by])
+            raise typer.Exit(exit_code(stopped_by))
 
 
 def load_request(options: dict[str, Any], recipe: str | None, stable: bool, settings: list[str]) -> "FinetuneConfig":

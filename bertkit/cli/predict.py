@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bertkit.cli.console import ConsoleWatcher, duration, errors_as_one_line
+from bertkit.cli.console import ConsoleWatcher, duration, errors_as_one_line, is_main_process
 
 
 def predict(
@@ -61,6 +61,6 @@ def predict(
                 with_probabilities=probabilities,
                 watch=watch,
             )
-        if output is not None:
+        if output is not None and is_main_process():
             pace = f"{summary.rows / max(summary.seconds, 1e-9):,.0f} rows/s"
             typer.echo(f"{output}: {summary.rows:,} rows in {duration(summary.seconds)} ({pace})")

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bertkit.cli.console import ConsoleWatcher, duration, errors_as_one_line, is_main_process, print_json, print_table
+from bertkit.cli.launch import NumProcesses, start_processes
 from bertkit.cli.options import NO_OTHER_LENGTH, AsJson, DryRun, Settings
+from bertkit.errors import redacted
+from bertkit.train.signals import exit_code
 
 if TYPE_CHECKING:
     from bertkit.config.schema import PretrainConfig
     from bertkit.workflows.pretrain import PretrainSummary
-
-SIGNAL_EXITS = {"SIGINT": 130, "SIGTERM": 143}
 
 
 def pretrain(
@@ -37,6 +38,7 @@ def pretrain(
         float | None,
         typer.Option(help="Train this long instead of the recipe's length; the schedule follows the clock."),
     ] = None,
+    nproc: NumProcesses = None,
     settings: Settings = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -52,6 +54,7 @@ def pretrain(
         if dry_run:
             typer.echo(f"# would run in {run_dir}\n{dump_config(config)}", nl=False)
             return
+        start_processes(nproc)
         from bertkit.workflows.pretrain import pretrain as run_pretraining
 
         with ConsoleWatcher() as watch:
@@ -73,7 +76,7 @@ def _resolve(
 ) -> "tuple[PretrainConfig, Path]":
     from bertkit.config.load import find_recipe, load_config
     from bertkit.config.schema import PretrainConfig
-    from bertkit.errors import ConfigError
+    from bertkit.errors import CheckpointError, ConfigError
     from bertkit.workflows.runs import RUNS, RunFolder
 
     given = RunFolder(Path(corpus))
@@ -83,6 +86,8 @@ def _resolve(
         if recipe or init_from or max_minutes or output_dir:
             raise ConfigError(f"{corpus} is a run, which goes on as it began: leave out all options but --set")
         return load_config(PretrainConfig, given.config_file, settings=settings), given.path
+    if given.pinned_file.is_file():
+        raise CheckpointError(f"{corpus} is a run without its config.yaml or environment.json: put them back")
     # A run knows its corpus wherever it is continued from.
     place = str(Path(corpus).resolve()) if Path(corpus).exists() else corpus
     options: dict[str, object] = {"corpus": place, "train.init_from": init_from}
@@ -96,14 +101,20 @@ def _resolve(
 
 def _corpus_name(corpus: str) -> str:
     """What to call a run after its corpus: the folder of a glob, the last part of anything else."""
+    if "://" in corpus:
+        # No password and no signature is part of a name.
+        corpus = redacted(corpus).partition("?")[0]
     parts = [part for part in corpus.rstrip("/").split("/") if not set(part) & set("*?[")]
     return re.sub(r"[^\w-]+", "-", parts[-1].split(".")[0]).strip("-") if parts else "corpus"
 
 
 def exit_if_stopped(summary: "PretrainSummary") -> None:
-    """Exits with 128 + the signal's number where a signal ended training early, as a shell would."""
-    if summary.stopped_by:
-        raise typer.Exit(SIGNAL_EXITS[summary.stopped_by])
+    """Exits with 128 + the signal's number where a signal ended training early, as a shell would.
+
+    Of several processes the main one does so: when one fails, a launcher ends the others, which may be talking.
+    """
+    if summary.stopped_by and is_main_process():
+        raise typer.Exit(exit_code(summary.stopped_by))
 
 
 def summary_as_dict(summary: "PretrainSummary") -> dict[str, object]:

@@ -1,19 +1,21 @@
 """accelerate set up for one run: device, precision, processes, trackers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 import xxhash
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import GradientAccumulationPlugin, broadcast, broadcast_object_list
+from accelerate.utils import DistributedType, GradientAccumulationPlugin, broadcast
 
-from bertkit.errors import BertkitError, ConfigError
+from bertkit.errors import ConfigError
+from bertkit.train.sharding import sharding_plugin, wants_sharding
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Item = TypeVar("Item")
 
 
 def resolve_precision(precision: Literal["auto", "fp32", "bf16", "fp16"], *, device: torch.device) -> Precision:
@@ -40,13 +42,14 @@ def build_accelerator(
     """An Accelerator for this process at `precision`, logging to `trackers` under `run_dir`.
 
     Raises:
-        ConfigError: a tracker's package is missing, or the device lacks the precision.
+        ConfigError: a tracker's package is missing, the device lacks the precision, or the weights cannot be spread so.
     """
     for tracker in trackers:
         if find_spec(tracker) is None:
             raise ConfigError(
                 f"every.trackers names {tracker}, which is not installed: pip install {tracker}, or leave it out"
             )
+    shards = wants_sharding()
     # accelerate keeps its settings for the life of the process; a second run in it may want others.
     AcceleratorState._reset_state()
     device = Accelerator().device
@@ -54,8 +57,11 @@ def build_accelerator(
     # A Trainer that was left in the middle of a step would have every optimizer skip its updates.
     GradientState._reset_state()
     resolved = resolve_precision(precision, device=device)
-    return Accelerator(
+    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[resolved]
+    sharding = sharding_plugin(dtype) if shards else None
+    accelerator = Accelerator(
         mixed_precision="no" if resolved == "fp32" else resolved,
+        fsdp_plugin=sharding,
         log_with=list(trackers) or None,
         project_dir=str(run_dir) if run_dir else None,
         # The loop accumulates by itself: an environment variable of accelerate's must not divide once more.
@@ -63,6 +69,11 @@ def build_accelerator(
         # Batches come from bertkit's own loader, already this process's share.
         step_scheduler_with_optimizer=False,
     )
+    if sharding is not None and accelerator.distributed_type == DistributedType.MULTI_CPU:
+        # accelerate would pass over what it was asked for: it shards on accelerators only, torch on a CPU too.
+        accelerator.state.fsdp_plugin = sharding
+        accelerator.state.distributed_type = DistributedType.FSDP
+    return accelerator
 
 
 def anyone(accelerator: Accelerator, flag: bool) -> bool:
@@ -80,22 +91,24 @@ def main_says(accelerator: Accelerator, value: float) -> float:
     return float(broadcast(torch.tensor(value, dtype=torch.float64, device=accelerator.device)))
 
 
-def on_main_first(accelerator: Accelerator, work: Callable[[], None]) -> None:
-    """Does `work` on the main process while the others wait; where it fails, all fail, and the main one says why.
+def sum_over_processes(accelerator: Accelerator, values: Sequence[float]) -> list[float]:
+    """Every one of the `values` added up over the processes, in float64 where the device has it."""
+    if accelerator.num_processes == 1:
+        return list(values)
+    precision = torch.float32 if accelerator.device.type == "mps" else torch.float64
+    return list(accelerator.reduce(torch.tensor(values, dtype=precision, device=accelerator.device), "sum").tolist())
 
-    Raises:
-        BertkitError: what `work` raised.
+
+def dealt(items: Sequence[Item], accelerator: Accelerator) -> Iterator[tuple[Item, bool]]:
+    """This process's part of `items`, each of which counts on one process only.
+
+    Every process gets as many, because parameters that are spread over processes need the same forward passes on all:
+    where the items do not divide, the last ones of a process are another's and do not count.
     """
-    error: BertkitError | None = None
-    if accelerator.is_main_process:
-        try:
-            work()
-        except BertkitError as raised:
-            error = raised
-    if accelerator.num_processes > 1 and broadcast_object_list([str(error or "")])[0] and error is None:
-        error = BertkitError("the main process could not begin")
-    if error is not None:
-        raise error
+    rank, number = accelerator.process_index, accelerator.num_processes
+    for start in range(0, len(items), number):
+        counts = start + rank < len(items)
+        yield items[start + rank if counts else start], counts
 
 
 def close_accelerator(accelerator: Accelerator) -> None:
@@ -104,6 +117,13 @@ def close_accelerator(accelerator: Accelerator) -> None:
     # A wrapped model must go before the group it talks through.
     accelerator.free_memory()
     accelerator.end_training()
+    leave_process_group()
+
+
+def leave_process_group() -> None:
+    """Ends the process group where there is one; the next accelerator of this process begins another."""
+    PartialState().destroy_process_group()
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def seed_step(seed: int, *, step: int, rank: int) -> None:

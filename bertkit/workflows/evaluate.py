@@ -14,10 +14,10 @@ from torch import nn
 from bertkit.config.schema import PretrainConfig
 from bertkit.data.collate import DataCollatorForPretraining
 from bertkit.data.instances import BlockEpoch, PairRule
-from bertkit.data.loader import draw_epoch, heldout_batches
+from bertkit.data.loader import draw_epoch
 from bertkit.data.store import TokenStore
 from bertkit.errors import CorpusError
-from bertkit.train.setup import build_accelerator
+from bertkit.train.setup import build_accelerator, dealt, leave_process_group, sum_over_processes
 from bertkit.workflows.assemble import pretraining_terms
 from bertkit.workflows.pinned import open_trained
 from bertkit.workflows.runs import RunFolder, newest_run, write_aside
@@ -26,6 +26,8 @@ from bertkit.workflows.watch import Unwatched, Watcher
 # Held-out pairs and masks are drawn with a seed of their own, so runs of every seed answer the same questions.
 HELDOUT_SEED = 20190524
 HELDOUT_BATCH_SIZE = 32
+_TERMS = [f"{term}_{part}" for term in ("mlm", "nsp") for part in ("sum", "count", "correct")]
+_SUMS = ["entropy", "tokens", "instances", "random_next", *_TERMS]
 
 
 def evaluate(run_path: Path | None = None, *, watch: Watcher | None = None) -> dict[str, Any]:
@@ -37,11 +39,22 @@ def evaluate(run_path: Path | None = None, *, watch: Watcher | None = None) -> d
         CheckpointError: there is no such run, or it has no checkpoint.
         CorpusError: its token store is gone, or has no held-out documents.
     """
-    run = newest_run() if run_path is None else RunFolder(run_path)
+    results = score_run(newest_run() if run_path is None else RunFolder(run_path), watch=watch)
+    leave_process_group()
+    return results
+
+
+def score_run(run: RunFolder, *, watch: Watcher | None = None) -> dict[str, Any]:
+    """`evaluate` by all processes of a launch, which stay together; every one returns the results.
+
+    Raises:
+        CheckpointError: there is no such run, or it has no checkpoint.
+        CorpusError: its token store is gone, or has no held-out documents.
+    """
     config, store, model, step = open_trained(run)
     accelerator = build_accelerator(_evaluation_precision(config))
     scores = score_heldout(
-        accelerator.prepare_model(model, evaluation_mode=True),
+        accelerator.prepare_model(model.to(accelerator.device), evaluation_mode=True),
         store,
         config,
         accelerator=accelerator,
@@ -49,7 +62,8 @@ def evaluate(run_path: Path | None = None, *, watch: Watcher | None = None) -> d
         watch=watch,
     )
     results = {"step": step, "heldout": scores}
-    write_aside(run.results_file, json.dumps(results, indent=2) + "\n")
+    if accelerator.is_main_process:
+        write_aside(run.results_file, json.dumps(results, indent=2) + "\n")
     return results
 
 
@@ -69,6 +83,7 @@ def score_heldout(
 ) -> dict[str, float]:
     """Scores `model` on up to `every.evaluate_instances` held-out instances of `max_seq_length` tokens at the most.
 
+    Each is scored by one of the processes, and all of them return the scores.
     `unigram_entropy` (nats) is the masked LM loss of word frequencies alone; `nsp_majority` the accuracy of always
     giving the commoner next sentence label.
     """
@@ -77,13 +92,17 @@ def score_heldout(
     tally = _Tally(store.unigram_counts)
     was_training = model.training
     model.eval()
-    batches = heldout_batches(instances, collator, batch_size=HELDOUT_BATCH_SIZE, max_instances=total)
+    starts = range(0, total, HELDOUT_BATCH_SIZE)
     with torch.no_grad():
-        for number, batch in enumerate(batches):
-            tally.add(batch, pretraining_terms(model, send_to_device(batch, accelerator.device)))
-            (watch or Unwatched()).work("evaluating", min((number + 1) * HELDOUT_BATCH_SIZE, total), total)
+        for start, counts in dealt(starts, accelerator):
+            stop = min(start + HELDOUT_BATCH_SIZE, total)
+            batch = collator([instances[place] for place in range(start, stop)])
+            terms = pretraining_terms(model, send_to_device(batch, accelerator.device))
+            if counts:
+                tally.add(batch, terms)
+            (watch or Unwatched()).work("evaluating", stop, total)
     model.train(was_training)
-    return tally.scores()
+    return tally.scores(accelerator)
 
 
 def heldout_instances(
@@ -112,40 +131,39 @@ def heldout_instances(
 
 
 class _Tally:
-    """Adds up sums and counts over batches; they are divided once, at the end."""
+    """Adds up sums and counts over batches and processes; they are divided once, at the end."""
 
     def __init__(self, unigram_counts: np.ndarray[Any, Any]) -> None:
-        self._terms: dict[str, list[float]] = {}
+        self._sums = dict.fromkeys(_SUMS, 0.0)
         # Add-one smoothing: a held-out word that training never saw has a probability too.
         self._unigram_nats = -np.log((unigram_counts + 1) / (unigram_counts + 1).sum())
-        self._entropy = 0.0
-        self._tokens = self._random_next = self._instances = 0
 
     def add(self, batch: dict[str, Any], terms: dict[str, Any]) -> None:
         for name, term in terms.items():
-            total = self._terms.setdefault(name, [0.0, 0, 0])
-            for place, value in enumerate((term.sum, term.count, term.correct)):
-                total[place] += float(value)
-        self._entropy += float(self._unigram_nats[batch["labels"].numpy()].sum())
-        self._tokens += len(batch["input_ids"])
-        self._instances += len(batch["cu_seqlens"]) - 1
+            self._sums[f"{name}_sum"] += float(term.sum)
+            self._sums[f"{name}_count"] += float(term.count)
+            self._sums[f"{name}_correct"] += float(term.correct)
+        self._sums["entropy"] += float(self._unigram_nats[batch["labels"].numpy()].sum())
+        self._sums["tokens"] += len(batch["input_ids"])
+        self._sums["instances"] += len(batch["cu_seqlens"]) - 1
         if "next_sentence_label" in batch:
-            self._random_next += int((batch["next_sentence_label"] == 1).sum())
+            self._sums["random_next"] += int((batch["next_sentence_label"] == 1).sum())
 
-    def scores(self) -> dict[str, float]:
-        mlm_sum, mlm_count, mlm_correct = self._terms["mlm"]
+    def scores(self, accelerator: Accelerator) -> dict[str, float]:
+        """The scores of what all processes added."""
+        total = dict(zip(_SUMS, sum_over_processes(accelerator, list(self._sums.values())), strict=True))
+        mlm_loss = total["mlm_sum"] / total["mlm_count"]
         scores = {
-            "mlm_loss": mlm_sum / mlm_count,
-            "mlm_accuracy": mlm_correct / mlm_count,
-            "mlm_perplexity": math.exp(min(mlm_sum / mlm_count, 700.0)),
-            "unigram_entropy": self._entropy / mlm_count,
+            "mlm_loss": mlm_loss,
+            "mlm_accuracy": total["mlm_correct"] / total["mlm_count"],
+            "mlm_perplexity": math.exp(min(mlm_loss, 700.0)),
+            "unigram_entropy": total["entropy"] / total["mlm_count"],
         }
-        if self._terms.get("nsp", [0, 0, 0])[1]:
-            nsp_sum, nsp_count, nsp_correct = self._terms["nsp"]
-            random_share = self._random_next / nsp_count
+        if total["nsp_count"]:
+            random_share = total["random_next"] / total["nsp_count"]
             scores |= {
-                "nsp_loss": nsp_sum / nsp_count,
-                "nsp_accuracy": nsp_correct / nsp_count,
+                "nsp_loss": total["nsp_sum"] / total["nsp_count"],
+                "nsp_accuracy": total["nsp_correct"] / total["nsp_count"],
                 "nsp_majority": max(random_share, 1 - random_share),
             }
-        return scores | {"num_instances": self._instances, "num_tokens": self._tokens}
+        return scores | {"num_instances": int(total["instances"]), "num_tokens": int(total["tokens"])}

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from bertkit.config.finetune import FinetuneConfig, TaskConfig
-from bertkit.errors import ConfigError, TaskError
+from bertkit.errors import CheckpointError, ConfigError, TaskError
 from bertkit.tasks.layouts import has_split, read_split
 from bertkit.tasks.registry import find_task, list_tasks
 from bertkit.tasks.spec import Example, GlueFiles, TaskSpec
+from bertkit.train.setup import leave_process_group
 from bertkit.workflows.finetuned import Finetuned, open_finetuned
 from bertkit.workflows.runs import RunFolder, write_aside
 from bertkit.workflows.scoring import judge, read_predictions, score_splits, write_predictions
@@ -28,8 +29,14 @@ def score_again(run: RunFolder) -> dict[str, Any]:
     """
     spec, options = described(run)
     judged = read_predictions(run.predictions_file, spec)
-    scores = score_splits(spec, judged, null_threshold=options.get("null_threshold"))
-    return {**run.read_results(), "scores": scores}
+    results = run.read_results()
+    kept = {split: scores["num_examples"] for split, scores in results["scores"].items()}
+    if {split: len(rows) for split, rows in judged.items()} != kept:
+        raise CheckpointError(
+            f"{run.predictions_file} is cut short: put it back, or remove {run.results_file} and run the same "
+            "bertkit finetune command again"
+        )
+    return {**results, "scores": score_splits(spec, judged, null_threshold=options.get("null_threshold"))}
 
 
 def described(run: RunFolder) -> tuple[TaskSpec, dict[str, Any]]:
@@ -71,15 +78,16 @@ def evaluate_on(
     watch.begin(f"predicting {sum(map(len, splits.values())):,} examples")
     judged = {split: judge(rows, model.predictor.predict(rows), keep=spec.columns) for split, rows in splits.items()}
     model.predictor.say_what_was_cut()
+    writes = model.accelerator.is_main_process
+    leave_process_group()
     run = RunFolder(Path(source))
     name = Path(data).name.split(".")[0] if Path(data).is_file() else data.replace("/", "-")
     kept = run.path / "evaluations" / f"{name}.predictions.jsonl"
-    if run.is_finetuning():
-        kept.parent.mkdir(exist_ok=True)
+    if run.is_finetuning() and writes:
         write_predictions(kept, judged)
     scores = score_splits(spec, judged, null_threshold=model.predictor.options.null_threshold)
     results = {"task": spec.name, "problem": spec.problem, "model": source, "data": data, "scores": scores}
-    if run.is_finetuning():
+    if run.is_finetuning() and writes:
         write_aside(kept.with_name(f"{name}.results.json"), json.dumps(results, indent=2) + "\n")
     return results
 

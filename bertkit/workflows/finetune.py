@@ -21,12 +21,10 @@ from bertkit.data.loader import Batching
 from bertkit.errors import BertkitError, ConfigError
 from bertkit.tasks.problem import ProblemOptions
 from bertkit.train.budget import Budget
-from bertkit.train.checkpoint import (
-    load_weights,
-    open_checkpoint,
-)
+from bertkit.train.checkpoint import Checkpoint, load_weights, open_checkpoint
 from bertkit.train.loop import NonFiniteLossError, StepReport
-from bertkit.train.setup import close_accelerator, main_says, on_main_first
+from bertkit.train.processes import launched_processes
+from bertkit.train.setup import close_accelerator, main_says
 from bertkit.train.state import TrainState
 from bertkit.train.tracking import MetricsLog, read_metrics
 from bertkit.workflows.export import export_model
@@ -36,12 +34,12 @@ from bertkit.workflows.finetune_setup import (
     begin_or_resume,
     claim_run,
     finished_results,
+    open_plain,
     read_pinned,
     resolve,
     seed_of,
     set_up,
 )
-from bertkit.workflows.heads import merged
 from bertkit.workflows.infer import EXAMPLES_A_CHUNK, Predictor, chunked
 from bertkit.workflows.runs import RunFolder, write_aside
 from bertkit.workflows.scoring import Judged, headline, judge, score_split, score_splits, write_predictions
@@ -82,18 +80,20 @@ def finetune(config: FinetuneConfig, output_dir: Path, *, watch: Watcher | None 
         shutil.rmtree(run.checkpoints, ignore_errors=True)
         logger.info("%s is finished already: its results are shown again", run.path)
         return FinetuneSummary(run.path, finished, step=finished["step"])
-    accelerator = build_run_accelerator(config.train, config.every, run.path)
-    setting = set_up(config, run, data, accelerator, watch)
-    is_new = not run.path.exists()
-    on_main_first(accelerator, lambda: claim_run(config, run, data))
-    try:
-        seed = seed_of(config, read_pinned(run)["attempt"])
-        summary = _all_attempts(replace(setting, seed=seed))
-    except BertkitError:
-        if is_new and accelerator.is_main_process:
-            run.abandon()
-        raise
-    close_accelerator(accelerator)
+    processes = launched_processes()
+    with closing(run), processes.watched():
+        accelerator = build_run_accelerator(config.train, config.every, run.path)
+        setting = set_up(config, run, data, accelerator, watch)
+        is_new = not run.path.exists()
+        processes.main_first(lambda: claim_run(config, run, data))
+        try:
+            seed = seed_of(config, read_pinned(run)["attempt"])
+            summary = _all_attempts(replace(setting, seed=seed))
+        except BertkitError:
+            if is_new and processes.is_main:
+                run.abandon()
+            raise
+        close_accelerator(accelerator)
     return summary
 
 
@@ -104,7 +104,7 @@ def _all_attempts(setting: Setting) -> FinetuneSummary:
     while summary.results.get("collapsed") and summary.results["attempts"] <= train.retry_collapsed:
         attempt = summary.results["attempts"]
         logger.warning("the run collapsed (%s) and begins again with another seed", summary.results["collapsed"])
-        on_main_first(setting.accelerator, partial(begin_anew, setting.run, setting.data, attempt=attempt))
+        launched_processes().main_first(partial(begin_anew, setting.run, setting.data, attempt=attempt))
         summary = _attempt(replace(setting, seed=seed_of(setting.config, attempt)))
     return summary
 
@@ -121,7 +121,7 @@ def _attempt(setting: Setting) -> FinetuneSummary:
     setting.watch.begin("scoring")
     best = open_checkpoint(setting.run.checkpoints / f"step-{selection.best_step:07d}")
     load_weights(best, model)
-    return _finish(setting, features, state, selection)
+    return _finish(setting, features, state, selection, best)
 
 
 def _featurize(setting: Setting) -> Features:
@@ -238,7 +238,7 @@ def _steps(
 
 
 def _predictor(setting: Setting, model: nn.Module, options: ProblemOptions | None = None) -> Predictor:
-    return Predictor(setting.problem, model, setting.encoder, options or setting.options, setting.accelerator.device)
+    return Predictor(setting.problem, model, setting.encoder, options or setting.options, setting.accelerator)
 
 
 def _evaluate(setting: Setting, predictor: Predictor, encoded: dict[str, list[Any]]) -> dict[str, float]:
@@ -251,7 +251,9 @@ def _evaluate(setting: Setting, predictor: Predictor, encoded: dict[str, list[An
     return row
 
 
-def _finish(setting: Setting, features: Features, state: TrainState, selection: Selection) -> FinetuneSummary:
+def _finish(
+    setting: Setting, features: Features, state: TrainState, selection: Selection, best: Checkpoint
+) -> FinetuneSummary:
     """Scores the chosen model on every split, predictions first, and hands it over as a stock BERT folder."""
     run, data = setting.run, setting.data
     judged = _judge_all(setting, state.model, setting.options)
@@ -283,9 +285,7 @@ def _finish(setting: Setting, features: Features, state: TrainState, selection: 
     }
     if setting.accelerator.is_main_process:
         setting.watch.begin("exporting")
-        # accelerate leaves its autocast around forward; the export is compared in full precision.
-        plain = merged(setting.accelerator.unwrap_model(state.model, keep_fp32_wrapper=False))
-        _export(setting, plain, options)
+        _export(setting, open_plain(setting, best), options)
         write_aside(run.results_file, json.dumps(results, indent=2) + "\n")
         # The export is the model from here on; what is missing of the last lines, the same command makes good.
         shutil.rmtree(run.checkpoints, ignore_errors=True)

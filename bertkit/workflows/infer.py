@@ -8,13 +8,15 @@ from itertools import islice
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from torch import nn
+from torch import Tensor, nn
 
 from bertkit.data.features import Array, Features, batches_by_length, collate_features
 from bertkit.data.texts import TextEncoder
 from bertkit.tasks.problem import Prediction, Problem, ProblemOptions
 from bertkit.tasks.spec import Example
+from bertkit.train.setup import dealt
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ class Predictor:
     model: nn.Module
     encoder: TextEncoder
     options: ProblemOptions
-    device: torch.device
+    accelerator: Accelerator
     seen: Counter[str] = field(default_factory=Counter, compare=False)
 
     def predict(self, examples: Iterable[Example]) -> Iterator[Prediction]:
@@ -61,18 +63,24 @@ class Predictor:
 
     @torch.inference_mode()
     def _outputs(self, features: Features) -> Array:
-        """What the model says of every feature, or of every token: in the order of `features`."""
-        outputs: Array | None = None
-        for groups in batches_by_length(features, max_tokens=TOKENS_A_BATCH):
-            batch = send_to_device(collate_features(features, groups), self.device, non_blocking=True)
-            rows = self.problem.outputs(self.model, batch).cpu().numpy()
-            chosen = features.features_of(groups)
-            places = features.tokens_of(chosen) if self.problem.level == "token" else chosen
+        """What the model says of every feature, or of every token: in the order of `features`.
+
+        A batch is worked on by one process, and all of them return the whole.
+        """
+        outputs: Tensor | None = None
+        for groups, counts in dealt(batches_by_length(features, max_tokens=TOKENS_A_BATCH), self.accelerator):
+            batch = send_to_device(collate_features(features, groups), self.accelerator.device, non_blocking=True)
+            rows = self.problem.outputs(self.model, batch)
             if outputs is None:
                 total = len(features.input_ids) if self.problem.level == "token" else len(features)
-                outputs = np.empty((total, rows.shape[1]), rows.dtype)
-            outputs[places] = rows
-        return np.empty((0, 1), np.float32) if outputs is None else outputs
+                outputs = rows.new_zeros((total, rows.shape[1]))
+            if counts:
+                chosen = features.features_of(groups)
+                outputs[features.tokens_of(chosen) if self.problem.level == "token" else chosen] = rows
+        if outputs is None:
+            return np.empty((0, 1), np.float32)
+        # Whatever one process found, all others hold zeros for.
+        return np.asarray(self.accelerator.reduce(outputs, "sum").cpu().numpy())
 
 
 def chunked(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:

@@ -14,6 +14,8 @@ from bertkit.errors import ConfigError, TaskError
 from bertkit.tasks.columns import Columns
 from bertkit.tasks.spec import Example
 from bertkit.tasks.table import BrokenRow
+from bertkit.train.processes import launched_processes
+from bertkit.train.setup import leave_process_group
 from bertkit.workflows.finetuned import Finetuned, open_finetuned
 from bertkit.workflows.infer import EXAMPLES_A_CHUNK, Predictor
 from bertkit.workflows.prediction_fields import AnsweredRow, Fields
@@ -25,6 +27,7 @@ from bertkit.workflows.prediction_files import (
     kind_of_output,
     open_writer,
     require_fitting,
+    unwritten,
     written_aside,
 )
 from bertkit.workflows.prediction_rows import STANDARD_INPUT, Row, Wanted, kind_of_input, read_rows, require_files
@@ -85,23 +88,30 @@ def predict(
     yet, its kind by its suffix, or a stream of text. texts: columns of the text, those of training if left out, else
     guessed. A row that cannot be used is kept, with an error in the place of a prediction.
 
+    Of several processes of a launch, each predicts a part of every batch and the main one writes.
+
     Raises:
         BertkitError: whatever the user can mend, in one sentence.
     """
+    processes = launched_processes()
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     paths = [str(path) for path in given] or ([] if sentences else [STANDARD_INPUT])
     place = Path(output) if isinstance(output, str | Path) else output
     kind = kind_of_output(place) if isinstance(place, Path) else None
     require_files(paths)
+    if processes.number > 1 and STANDARD_INPUT in paths:
+        raise ConfigError("standard input reaches one process only: give files, or start a single process")
     model = open_finetuned(str(source), precision=prediction_precision())
     wanted = _wanted(model, texts)
     kinds = tuple(kind_of_input(path, wanted.problem) for path in paths)
     kind = kind or (OF_INPUT.get(kinds[0], "jsonl") if len(set(kinds)) == 1 and not sentences else "jsonl")
     require_fitting(kind, wanted.problem)
     started_s = time.monotonic()
-    with written_aside(place, binary=kind == "parquet") as file:
+    writing = written_aside if processes.is_main else unwritten
+    with processes.watched(), writing(place, binary=kind == "parquet") as file:
         outlet = _Outlet(kind, file, model, tuple(paths), kinds, with_probabilities)
         tally = _write_all(read_rows(paths, sentences, wanted), model.predictor, outlet, watch or Unwatched())
+    leave_process_group()
     tally.warn()
     model.predictor.say_what_was_cut()
     written = place if isinstance(place, Path) else None

@@ -1,5 +1,6 @@
 """Predictions on disk or standard output: tables, JSON lines, Parquet, CoNLL columns, SQuAD's predictions."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -114,6 +115,14 @@ def written_aside(output: Path | IO[str], *, binary: bool) -> Iterator[IO[Any]]:
             yield file
     except OSError as error:
         raise CheckpointError(f"{output} cannot be written: {error.strerror}; mend that and run it again") from error
+
+
+@contextmanager
+def unwritten(output: Path | IO[str], *, binary: bool) -> Iterator[IO[Any]]:
+    """A place where nothing stays, for a process whose predictions another one writes to `output`."""
+    encoding: dict[str, Any] = {} if binary else {"encoding": "utf-8"}
+    with Path(os.devnull).open("wb" if binary else "w", **encoding) as file:
+        yield file
 
 
 class TableFile:

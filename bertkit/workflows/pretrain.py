@@ -14,11 +14,12 @@ from transformers import PreTrainedModel
 from bertkit.config.load import differing_keys, validate_config
 from bertkit.config.schema import DataConfig, EveryConfig, PretrainConfig
 from bertkit.data.loader import Position, PretrainingLoader
-from bertkit.data.store import TokenStore, is_store
-from bertkit.errors import ConfigError
+from bertkit.data.store import TOKENIZER_FOLDER, TokenStore, is_store
+from bertkit.errors import ConfigError, redacted
 from bertkit.train.checkpoint import latest_checkpoint, list_checkpoints, restore
 from bertkit.train.loop import NonFiniteLossError, StepReport
-from bertkit.train.setup import close_accelerator, main_says, on_main_first
+from bertkit.train.processes import launched_processes
+from bertkit.train.setup import close_accelerator, main_says
 from bertkit.train.state import TrainState
 from bertkit.train.tracking import MetricsLog
 from bertkit.workflows.assemble import (
@@ -28,13 +29,20 @@ from bertkit.workflows.assemble import (
     pretraining_terms,
     run_budget,
 )
-from bertkit.workflows.evaluate import evaluate, score_heldout
+from bertkit.workflows.evaluate import score_heldout, score_run
 from bertkit.workflows.export import export
 from bertkit.workflows.initial import load_initial, with_initial_shape
-from bertkit.workflows.pinned import build_pinned_model, open_pinned_store, pin, store_path
+from bertkit.workflows.pinned import build_pinned_model, open_pinned_store, open_store, pin, store_path
 from bertkit.workflows.prepare import prepare
 from bertkit.workflows.runs import RunFolder
-from bertkit.workflows.training import build_run_accelerator, build_state, drive, save, training_steps
+from bertkit.workflows.training import (
+    build_run_accelerator,
+    build_state,
+    drive,
+    require_divisible,
+    save,
+    training_steps,
+)
 from bertkit.workflows.watch import TrainingStatus, Unwatched, Watcher
 
 logger = logging.getLogger(__name__)
@@ -76,20 +84,29 @@ def pretrain(config: PretrainConfig, output_dir: Path, *, watch: Watcher | None 
     watch = watch or Unwatched()
     run = RunFolder(output_dir)
     config = _resolve(config, run)
-    accelerator = build_run_accelerator(config.train, config.every, run.path)
-    on_main_first(accelerator, lambda: _claim_and_prepare(config, run, watch))
-    setting = _Setting(config, run, TokenStore.open(store_path(config, run)), accelerator, watch)
+    processes = launched_processes()
+    require_divisible(config.train, processes.number)
+    with closing(run):
+        with processes.watched():
+            # Before the process group is there: however long preparing takes, no collective waits for it.
+            processes.main_first(lambda: _claim_and_prepare(config, run, watch))
+            summary = _train_and_evaluate(config, run, watch)
+        if summary.stopped_by is not None or not processes.is_main:
+            return summary
+        watch.begin("exporting")
+        return replace(summary, export_dir=export(output_dir))
 
+
+def _train_and_evaluate(config: PretrainConfig, run: RunFolder, watch: Watcher) -> PretrainSummary:
+    accelerator = build_run_accelerator(config.train, config.every, run.path)
+    setting = _Setting(config, run, open_store(store_path(config, run), config.data), accelerator, watch)
     watch.begin("pre-training")
     summary = _train(setting)
-    close_accelerator(accelerator)
-    if summary.stopped_by is not None or not accelerator.is_main_process:
-        return summary
-    if setting.store.split("heldout").num_documents:
+    if summary.stopped_by is None and setting.store.split("heldout").num_documents:
         watch.begin("evaluating")
-        summary = replace(summary, results=evaluate(output_dir, watch=watch))
-    watch.begin("exporting")
-    return replace(summary, export_dir=export(output_dir))
+        summary = replace(summary, results=score_run(run, watch=watch))
+    close_accelerator(accelerator)
+    return summary
 
 
 def _resolve(config: PretrainConfig, run: RunFolder) -> PretrainConfig:
@@ -103,19 +120,19 @@ def _resolve(config: PretrainConfig, run: RunFolder) -> PretrainConfig:
             config = config.model_copy(update={"model": begun.model, "data": begun.data})
     else:
         config = with_initial_shape(config)
-    if is_store(path := Path(str(config.corpus))):
-        config = config.model_copy(update={"data": _prepared_settings(path, config.data)})
+    if is_store(location := str(config.corpus)):
+        config = config.model_copy(update={"data": _prepared_settings(location, config.data)})
     return config
 
 
-def _prepared_settings(path: Path, asked: DataConfig) -> DataConfig:
-    store = TokenStore.open(path)
-    settings = dict(store.manifest.settings)
+def _prepared_settings(location: str, asked: DataConfig) -> DataConfig:
+    store = open_store(location, asked)
+    settings = dict(store.manifest.settings) | {"cache_dir": asked.cache_dir, "cache_gb": asked.cache_gb}
     if "given" in settings["tokenizer"]:
-        settings["tokenizer"] = {"path": str(store.tokenizer_path)}
-    prepared = validate_config(DataConfig, settings, source=str(store.path))
+        settings["tokenizer"] = {"path": f"{store.location}/{TOKENIZER_FOLDER}"}
+    prepared = validate_config(DataConfig, settings, source=store.location)
     if differing_keys(prepared, asked):
-        logger.info("the settings under 'data' are those %s was prepared with", store.path)
+        logger.info("the settings under 'data' are those %s was prepared with", redacted(store.location))
     return prepared
 
 
@@ -167,7 +184,7 @@ def _begin_or_resume(setting: _Setting) -> tuple[TrainState, PreTrainedModel]:
         if accelerator.is_main_process:
             pin(run, setting.store, model)
     else:
-        open_pinned_store(config, run)
+        open_pinned_store(config, run, resumes=True)
         model = build_pinned_model(config, run)
     if config.train.gradient_checkpointing:
         model.activation_checkpointing_enable()

@@ -15,7 +15,7 @@ from bertkit.cli import app
 runner = CliRunner()
 
 # What every command that runs or tells something may have beside its own options.
-HOUSE = {"--output-dir", "--set", "--dry-run", "--json"}
+HOUSE = {"--output-dir", "--nproc", "--set", "--dry-run", "--json"}
 NAMED = {"--from", "--data-dir", "--recipe", "--seeds", "--grid", "--stable", "--retry-collapsed", *HOUSE}
 OWN = {"--train", "--eval", "--from", "--recipe", "--seeds", "--stable", *HOUSE}
 CHECK_NAMED = {"--from", "--data-dir", "--set", "--json"}
@@ -33,8 +33,8 @@ OPTIONS = {
     "check choose": CHECK_OWN | {"--text", "--label", "--choice"},
     "predict": {"--output", "--text", "--sentence", "--probabilities"},
     "submit glue": {"--data-dir", "--output"},
-    "pretrain": {"--recipe", "--output-dir", "--from", "--max-minutes", "--set", "--dry-run", "--json"},
-    "prepare": {"--output-dir", "--recipe", "--set", "--dry-run", "--json"},
+    "pretrain": {"--recipe", "--from", "--max-minutes", *HOUSE},
+    "prepare": {"--output-dir", "--executor", "--recipe", "--set", "--dry-run", "--json"},
     "evaluate": {"--data", "--data-dir", "--text", "--label", "--json"},
     "export": {"--output-dir"},
     "demo": {"--output-dir", "--max-minutes", "--set", "--json"},
@@ -260,3 +260,14 @@ def test_a_signal_saves_and_exits_as_a_shell_would(corpus_dir, tmp_path, number,
     assert process.returncode == code
     assert f"stopped by {number.name}" in out
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
+
+
+def test_a_run_that_lost_its_config_is_not_taken_for_a_corpus(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lost").mkdir()
+    (tmp_path / "lost/pinned.json").write_text("{}")
+    (tmp_path / "lost/notes.txt").write_text("Not a corpus.\n")
+    result = run("pretrain", "lost")
+    assert result.exit_code == 2
+    assert "lost is a run without its config.yaml" in result.stderr
+    assert not (tmp_path / "runs").exists()

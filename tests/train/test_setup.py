@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bertkit.errors import BertkitError, ConfigError
-from bertkit.train.setup import build_accelerator, on_main_first, resolve_precision, seed_step
+from bertkit.errors import ConfigError
+from bertkit.train.setup import build_accelerator, resolve_precision, seed_step
 
 CPU = torch.device("cpu")
 
@@ -43,11 +43,3 @@ def test_seed_step_and_process_each_change_what_is_drawn(other):
 
     assert draw(0, 0, 0) == draw(0, 0, 0)
     assert draw(0, 0, 0) != draw(*other)
-
-
-def test_what_fails_on_the_main_process_is_raised():
-    def fail():
-        raise ConfigError("no")
-
-    with pytest.raises(BertkitError, match="no"):
-        on_main_first(build_accelerator("fp32"), fail)

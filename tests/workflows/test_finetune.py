@@ -112,6 +112,15 @@ def test_a_damaged_predictions_file_names_its_line(finished, tmp_path):
         read_predictions(path, load_task(config).spec)
 
 
+def test_predictions_cut_short_at_the_end_of_a_line_are_not_scored_as_if_they_were_all(finished, tmp_path):
+    _, run_dir, _ = finished
+    shutil.copytree(run_dir, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
+    path = tmp_path / "run/predictions.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(CheckpointError, match="cut short"):
+        score_again(RunFolder(tmp_path / "run"))
+
+
 def test_plain_transformers_gives_the_predictions_of_the_run(finished):
     config, run_dir, _ = finished
     classify = pipeline("text-classification", model=str(run_dir / "export"), device="cpu")
