@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check lint types layers format build clean
+.PHONY: demo test test-slow test-faults check lint types layers format build clean
 
 demo: $(READY)  ## the whole story on a few minutes of CPU
 	$(BIN)/bertkit demo
@@ -15,6 +15,9 @@ test: $(READY)  ## every test that is not marked slow
 
 test-slow: $(READY)  ## tests that train for minutes
 	$(BIN)/pytest -m slow
+
+test-faults: $(READY)  ## kills, full disks, damaged files, hostile input: half an hour on 2 cores
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m faults -n 2 --dist loadgroup
 
 check: lint types layers test  ## what CI runs
 
