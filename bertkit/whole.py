@@ -8,17 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+PARTIAL: Final = ".partial"
 _RUST_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *, token: str = "") -> Iterator[Path]:
     """A place to write a file or folder to, which takes `path`'s name when the block ends well and is gone otherwise.
 
+    A `token` of its own lets several processes write the same file at once: each is whole, and the last one stays.
     Raises OSError where it cannot be written, synced or renamed; a folder takes the place of an older one.
     """
-    aside, outdated = aside_of(path), path.with_name(f".{path.name}.outdated")
+    aside, outdated = aside_of(path, token), path.with_name(f".{path.name}.outdated")
     _remove(aside)
+    if outdated.exists() and not path.exists():
+        # Killed between the two renames below: the older one is the only one.
+        outdated.replace(path)
     _remove(outdated)
     try:
         with _errors_of_the_system():
@@ -35,9 +40,14 @@ def written_whole(path: Path) -> Iterator[Path]:
         _remove(aside)
 
 
-def aside_of(path: Path) -> Path:
+def aside_of(path: Path, token: str = "") -> Path:
     """Where `path` is written before it is whole; a killed process may leave it behind."""
-    return path.with_name(f".{path.name}.partial")
+    return path.with_name(f".{path.name}{token and '.'}{token}{PARTIAL}")
+
+
+def is_aside(name: str, of: str = "") -> bool:
+    """Whether this is the name of a file that is not whole yet, of the one named `of` or of any."""
+    return name.startswith(f".{of}") and name.endswith(PARTIAL)
 
 
 @contextmanager

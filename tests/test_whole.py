@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from bertkit.whole import aside_of, written_whole
+from bertkit.whole import aside_of, is_aside, written_whole
 
 
 def test_a_file_or_folder_has_its_name_only_once_it_is_whole(tmp_path):
@@ -43,6 +43,18 @@ def test_what_a_killed_process_left_behind_is_no_hindrance(tmp_path):
     assert not list((tmp_path / "folder").iterdir())
 
 
+def test_two_who_write_the_same_file_with_tokens_of_their_own_leave_a_whole_one(tmp_path):
+    with written_whole(tmp_path / "file", token="a") as first:
+        first.write_text("first, half")
+        with written_whole(tmp_path / "file", token="b") as second:
+            second.write_text("second")
+            assert all(is_aside(name, "file") for name in (first.name, second.name))
+        assert (tmp_path / "file").read_text() == "second"
+        first.write_text("first")
+    assert (tmp_path / "file").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_folder_is_replaced_before_the_old_one_is_taken_apart(tmp_path, monkeypatch):
     path, removed = tmp_path / "folder", []
 
@@ -70,3 +82,12 @@ def test_what_a_library_in_rust_was_refused_is_an_os_error(tmp_path):
         fail()
     assert failed.value.errno == errno.ENOSPC
     assert not list(tmp_path.iterdir())
+
+
+def test_killed_between_two_renames_the_older_folder_is_not_lost(tmp_path):
+    outdated = tmp_path / ".export.outdated"
+    outdated.mkdir()
+    (outdated / "weights").write_text("whole")
+    with pytest.raises(OSError, match="full"), written_whole(tmp_path / "export"):
+        raise OSError(28, "the disk is full")
+    assert (tmp_path / "export/weights").read_text() == "whole"

@@ -55,9 +55,10 @@ def _say_once(error: BertkitError) -> None:
     """Says what is wrong by the main process, where it is wrong there too; by this one, named, where it is not."""
     if is_main_process():
         say_error(str(error))
-    elif not isinstance(error, SaidElsewhereError):
-        # Meanwhile the main process says the same, and their launcher ends this one.
-        time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
+        return
+    # Meanwhile the main process says the same, and their launcher ends this one.
+    time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
+    if not isinstance(error, SaidElsewhereError):
         say_error(f"process {os.environ['RANK']} of {os.environ.get('WORLD_SIZE', '?')}: {error}")
 
 

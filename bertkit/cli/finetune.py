@@ -224,7 +224,9 @@ def _run(request: Request) -> None:
         folder = request.output_dir or Path("runs") / _run_name(config)
         if request.dry_run:
             whole_suite = config.task.name == "glue/all"
-            typer.echo(f"# would run in {folder}\n{dump_config(config if whole_suite else planned(config))}", nl=False)
+            if is_main_process():
+                planned_config = config if whole_suite else planned(config)
+                typer.echo(f"# would run in {folder}\n{dump_config(planned_config)}", nl=False)
             return
         start_processes(request.nproc)
         with ConsoleWatcher() as watch:

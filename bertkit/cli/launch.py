@@ -5,6 +5,7 @@ import re
 import sys
 import tempfile
 import uuid
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -20,7 +21,7 @@ NumProcesses = Annotated[
 ]
 # Tells a process that another bertkit started it.
 STARTED_HERE: Final = "BERTKIT_STARTED_HERE"
-SIGNALS: Final = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
+SIGNALS: Final = "SIGTERM,SIGINT,SIGHUP,SIGUSR1"
 # For what a signal asks of every process: the end of a step, an evaluation, a checkpoint.
 GRACE_S: Final = 300
 BUG_EXIT, GONE_EXIT = 1, 75
@@ -41,7 +42,9 @@ def start_processes(number: int | None) -> None:
     _set_devices(number)
     if number > 1:
         os.environ[STARTED_HERE] = "1"
-        raise typer.Exit(_run_in(number, [sys.executable, "-m", "bertkit", *sys.argv[1:]]))
+        # Started as `bertkit`, the current folder is no place to import from; `python -m bertkit` says it is one.
+        safely = [] if Path(sys.argv[0]).name == "__main__.py" else ["-P"]
+        raise typer.Exit(_run_in(number, [sys.executable, *safely, "-m", "bertkit", *sys.argv[1:]]))
 
 
 def adopt_slurm() -> None:
@@ -87,8 +90,9 @@ def _run_in(number: int, command: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # What went wrong, a process has said, or is said below.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    # What went wrong, a process has said, or is said below; each of torch's loggers has a level of its own.
+    for name in [each for each in logging.root.manager.loggerDict if each.startswith("torch.distributed")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="bertkit-launch-") as folder:
         config = LaunchConfig(
             min_nodes=1,

@@ -52,7 +52,8 @@ def pretrain(
 
         config, run_dir = _resolve(corpus, recipe, output_dir, init_from, max_minutes, settings or [])
         if dry_run:
-            typer.echo(f"# would run in {run_dir}\n{dump_config(config)}", nl=False)
+            if is_main_process():
+                typer.echo(f"# would run in {run_dir}\n{dump_config(config)}", nl=False)
             return
         start_processes(nproc)
         from bertkit.workflows.pretrain import pretrain as run_pretraining

@@ -4,20 +4,22 @@ They talk through torch's own key-value store, beside the process group: no coll
 process prepares, so none can time out, however long that takes.
 """
 
+import atexit
 import logging
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import count
 from typing import Final
 
+import torch
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public, not in its stubs
 
-from bertkit.errors import BertkitError, SaidElsewhereError
+from bertkit.errors import BertkitError, ConfigError, SaidElsewhereError
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ class ProcessGoneError(BertkitError):
     exit_code = 75
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is gone, so training cannot go on: the same command goes on from the last checkpoint")
+        super().__init__(f"{name} is gone, so the others stop: run the same command again, training goes on as saved")
 
 
 class Processes:
@@ -44,7 +46,7 @@ class Processes:
     def __init__(self, rank: int = 0, number: int = 1, store: Store | None = None) -> None:
         self.rank, self.number = rank, number
         self._store = store
-        self._turns = count()
+        self._turns, self._watches = count(), count()
         if self._store is not None:
             self._store.set(f"name/{rank}", f"process {rank} of {number} (host {socket.gethostname()})")
 
@@ -85,12 +87,15 @@ class Processes:
         if self._store is None:
             yield
             return
-        heartbeat = Heartbeat(self._store, self.rank, self.number)
+        heartbeat = Heartbeat(self._store, self.rank, self.number, watch=next(self._watches))
         heartbeat.start()
         try:
             yield
-        except RuntimeError as error:
-            if gone := heartbeat.find_gone():
+            heartbeat.say_done()
+        except BaseException as error:
+            # Others may be gone, and NCCL would wait for them.
+            atexit.unregister(_leave_process_group)
+            if isinstance(error, RuntimeError) and (gone := heartbeat.find_gone()):
                 raise ProcessGoneError(gone) from error
             raise
         finally:
@@ -106,12 +111,15 @@ class Heartbeat(threading.Thread):
         rank: int,
         number: int,
         *,
+        watch: int = 0,
         beat_s: float | None = None,
         silent_beats: int = SILENT_BEATS,
         on_gone: Callable[[str, bool], None] | None = None,
     ) -> None:
         super().__init__(name="bertkit-heartbeat", daemon=True)
-        self._store, self._rank, self._number = store, rank, number
+        # What is said of one watch is not to be taken for the next one's.
+        self._store, self._rank, self._number = PrefixStore(f"watch/{watch}", store), rank, number
+        self._names = store
         self._beat_s, self._silent_beats = beat_s or BEAT_S, silent_beats
         self._on_gone = on_gone or _end
         self._watched = (rank + 1) % number
@@ -127,8 +135,9 @@ class Heartbeat(threading.Thread):
                     self._on_gone(self._store.get(GONE_KEY).decode(), False)
                     return
                 beats = self._store.add(f"beat/{self._watched}", 0)
-                # One that has not begun to beat is still starting.
-                silent = silent + 1 if beats == last and beats else 0
+                # One that has not begun to beat is still starting, and one that is done needs no heart.
+                is_silent = beats == last and beats and not self._is_done(self._watched)
+                silent = silent + 1 if is_silent else 0
                 last = beats
                 if silent >= self._silent_beats:
                     gone = self._name_of(self._watched)
@@ -141,6 +150,12 @@ class Heartbeat(threading.Thread):
             if not self._stopped.is_set():
                 self._on_gone(self._holder, True)
 
+    def say_done(self) -> None:
+        """Tells the others that this process ends because its work is done."""
+        # Whoever holds the store may be done, and gone, already.
+        with suppress(RuntimeError):
+            self._store.set(f"done/{self._rank}", "")
+
     def stop(self) -> None:
         """Ends the thread."""
         self._stopped.set()
@@ -152,9 +167,13 @@ class Heartbeat(threading.Thread):
             before = self._beats()
             time.sleep(3 * self._beat_s)
             silent = [rank for rank, beats in enumerate(self._beats()) if beats == before[rank]]
-            return ", ".join(self._name_of(rank) for rank in silent if rank != self._rank) or None
+            gone = [rank for rank in silent if rank != self._rank and not self._is_done(rank)]
+            return ", ".join(map(self._name_of, gone)) or None
         except RuntimeError:
             return self._holder
+
+    def _is_done(self, rank: int) -> bool:
+        return bool(self._store.check([f"done/{rank}"]))
 
     @property
     def _holder(self) -> str:
@@ -165,16 +184,27 @@ class Heartbeat(threading.Thread):
 
     def _name_of(self, rank: int) -> str:
         key = f"name/{rank}"
-        return self._store.get(key).decode() if self._store.check([key]) else f"process {rank} of {self._number}"
+        return self._names.get(key).decode() if self._names.check([key]) else f"process {rank} of {self._number}"
 
 
 @lru_cache(maxsize=1)
 def launched_processes() -> Processes:
     """The launch that this process is part of, by the variables that launchers set; the same value every time."""
-    number = int(os.environ.get("WORLD_SIZE", "1"))
-    if number == 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes()
-    return Processes(int(os.environ["RANK"]), number, _connect())
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise ConfigError(
+            f"WORLD_SIZE says that there are several processes, and {' and '.join(missing)} is not set: start them "
+            "with --nproc, torchrun, accelerate launch or srun, or unset WORLD_SIZE"
+        )
+    atexit.register(_leave_process_group)
+    return Processes(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), _connect())
+
+
+def _leave_process_group() -> None:
+    """All together, at the end of their work."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _connect() -> Store:

@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 
 import torch
 import xxhash
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedType, GradientAccumulationPlugin, broadcast
 
@@ -112,18 +112,15 @@ def dealt(items: Sequence[Item], accelerator: Accelerator) -> Iterator[tuple[Ite
 
 
 def close_accelerator(accelerator: Accelerator) -> None:
-    """Ends trackers and process group in an order in which no process waits for one that is gone."""
+    """Ends trackers and frees the model, all processes together.
+
+    The process group stays for the next run of this process: a second one would meet at the addresses of the first.
+    """
     accelerator.wait_for_everyone()
-    # A wrapped model must go before the group it talks through.
     accelerator.free_memory()
-    accelerator.end_training()
-    leave_process_group()
-
-
-def leave_process_group() -> None:
-    """Ends the process group where there is one; the next accelerator of this process begins another."""
-    PartialState().destroy_process_group()
-    AcceleratorState._reset_state(reset_partial_state=True)
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    accelerator.wait_for_everyone()
 
 
 def seed_step(seed: int, *, step: int, rank: int) -> None:

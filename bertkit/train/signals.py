@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
-# SIGUSR1 is what SLURM sends ahead of the end of a job (--signal=USR1@120); Windows has none.
+# SIGUSR1 is what SLURM sends ahead of the end of a job (--signal=USR1@120), SIGHUP what a lost terminal sends.
+# Windows has neither.
 STOPPING: Final[tuple[int, ...]] = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
 )
-# A terminal sends Ctrl-C to a launcher and its processes alike, and the launcher passes it on to them once more.
+# A group of processes may be sent Ctrl-C as one, and a launcher in it passes the signal on once more.
 ECHO_S: Final = 2.0
 
 
@@ -80,7 +81,9 @@ def _handle(numbers: Iterable[int], handler: Callable[[int, FrameType | None], N
     # Python delivers signals to the main thread only; elsewhere there is nothing to catch.
     if threading.current_thread() is not threading.main_thread():
         return {}
-    return {number: signal.signal(number, handler) for number in numbers}
+    # What is ignored, as SIGHUP under nohup, stays ignored.
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heard}
 
 
 def _put_back(previous: dict[int, Any]) -> None:

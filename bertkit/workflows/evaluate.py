@@ -17,7 +17,8 @@ from bertkit.data.instances import BlockEpoch, PairRule
 from bertkit.data.loader import draw_epoch
 from bertkit.data.store import TokenStore
 from bertkit.errors import CorpusError
-from bertkit.train.setup import build_accelerator, dealt, leave_process_group, sum_over_processes
+from bertkit.train.processes import launched_processes
+from bertkit.train.setup import build_accelerator, dealt, sum_over_processes
 from bertkit.workflows.assemble import pretraining_terms
 from bertkit.workflows.pinned import open_trained
 from bertkit.workflows.runs import RunFolder, newest_run, write_aside
@@ -39,19 +40,18 @@ def evaluate(run_path: Path | None = None, *, watch: Watcher | None = None) -> d
         CheckpointError: there is no such run, or it has no checkpoint.
         CorpusError: its token store is gone, or has no held-out documents.
     """
-    results = score_run(newest_run() if run_path is None else RunFolder(run_path), watch=watch)
-    leave_process_group()
-    return results
+    with launched_processes().watched():
+        return score_run(newest_run() if run_path is None else RunFolder(run_path), watch=watch)
 
 
-def score_run(run: RunFolder, *, watch: Watcher | None = None) -> dict[str, Any]:
-    """`evaluate` by all processes of a launch, which stay together; every one returns the results.
+def score_run(run: RunFolder, *, config: PretrainConfig | None = None, watch: Watcher | None = None) -> dict[str, Any]:
+    """`evaluate` for a run that has just ended, by its own `config`, which may name its store with a password.
 
     Raises:
         CheckpointError: there is no such run, or it has no checkpoint.
         CorpusError: its token store is gone, or has no held-out documents.
     """
-    config, store, model, step = open_trained(run)
+    config, store, model, step = open_trained(run, config)
     accelerator = build_accelerator(_evaluation_precision(config))
     scores = score_heldout(
         accelerator.prepare_model(model.to(accelerator.device), evaluation_mode=True),

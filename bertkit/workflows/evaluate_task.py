@@ -11,7 +11,7 @@ from bertkit.errors import CheckpointError, ConfigError, TaskError
 from bertkit.tasks.layouts import has_split, read_split
 from bertkit.tasks.registry import find_task, list_tasks
 from bertkit.tasks.spec import Example, GlueFiles, TaskSpec
-from bertkit.train.setup import leave_process_group
+from bertkit.train.processes import launched_processes
 from bertkit.workflows.finetuned import Finetuned, open_finetuned
 from bertkit.workflows.runs import RunFolder, write_aside
 from bertkit.workflows.scoring import judge, read_predictions, score_splits, write_predictions
@@ -72,14 +72,15 @@ def evaluate_on(
         TaskError: the data cannot be used, is of another kind of problem, or shares no label with the model.
     """
     watch = watch or Unwatched()
-    model = open_finetuned(source)
-    spec, splits = _read(model, data, data_dir, task)
-    _match_labels(model, spec, splits, data)
-    watch.begin(f"predicting {sum(map(len, splits.values())):,} examples")
-    judged = {split: judge(rows, model.predictor.predict(rows), keep=spec.columns) for split, rows in splits.items()}
+    with launched_processes().watched():
+        model = open_finetuned(source)
+        spec, splits = _read(model, data, data_dir, task)
+        _match_labels(model, spec, splits, data)
+        watch.begin(f"predicting {sum(map(len, splits.values())):,} examples")
+        predict = model.predictor.predict
+        judged = {split: judge(rows, predict(rows), keep=spec.columns) for split, rows in splits.items()}
     model.predictor.say_what_was_cut()
     writes = model.accelerator.is_main_process
-    leave_process_group()
     run = RunFolder(Path(source))
     name = Path(data).name.split(".")[0] if Path(data).is_file() else data.replace("/", "-")
     kept = run.path / "evaluations" / f"{name}.predictions.jsonl"

@@ -8,6 +8,7 @@ import transformers
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
+from bertkit.config.schema import PretrainConfig
 from bertkit.data.tokenizer import load_tokenizer
 from bertkit.errors import CheckpointError
 from bertkit.model.convert import to_stock
@@ -20,8 +21,12 @@ TOLERANCE = 1e-4
 _PROBE_ROWS, _PROBE_LENGTH = 2, 32
 
 
-def export(run_path: Path | None = None, *, output_dir: Path | None = None) -> Path:
+def export(
+    run_path: Path | None = None, *, output_dir: Path | None = None, config: PretrainConfig | None = None
+) -> Path:
     """Writes the last good checkpoint of a run (the newest run by default) as a stock `bert` folder; returns its path.
+
+    `config`: the run's own where it is at hand; what is kept of it names no password.
 
     Raises:
         CheckpointError: there is no checkpoint, `output_dir` holds something, or the stock model's logits differ.
@@ -31,7 +36,7 @@ def export(run_path: Path | None = None, *, output_dir: Path | None = None) -> P
     run = newest_run() if run_path is None else RunFolder(run_path)
     if run.is_finetuning():
         return _copy_finished(run, output_dir)
-    config, store, model, _ = open_trained(run)
+    config, store, model, _ = open_trained(run, config)
     # Positions that never saw a token are no use to whoever opens the export.
     trained_length = max(phase.max_seq_length for phase in config.train.phases)
     longest = trained_length if config.train.init_from is None else model.config.max_position_embeddings

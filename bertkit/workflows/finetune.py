@@ -18,10 +18,10 @@ from bertkit.config.finetune import FinetuneConfig
 from bertkit.data.feature_loader import FeatureLoader
 from bertkit.data.features import Features, concatenate_features
 from bertkit.data.loader import Batching
-from bertkit.errors import BertkitError, ConfigError
+from bertkit.errors import CheckpointError, ConfigError
 from bertkit.tasks.problem import ProblemOptions
 from bertkit.train.budget import Budget
-from bertkit.train.checkpoint import Checkpoint, load_weights, open_checkpoint
+from bertkit.train.checkpoint import Checkpoint, DamagedCheckpointError, load_weights, open_checkpoint
 from bertkit.train.loop import NonFiniteLossError, StepReport
 from bertkit.train.processes import launched_processes
 from bertkit.train.setup import close_accelerator, main_says
@@ -89,7 +89,7 @@ def finetune(config: FinetuneConfig, output_dir: Path, *, watch: Watcher | None 
         try:
             seed = seed_of(config, read_pinned(run)["attempt"])
             summary = _all_attempts(replace(setting, seed=seed))
-        except BertkitError:
+        except BaseException:
             if is_new and processes.is_main:
                 run.abandon()
             raise
@@ -119,9 +119,16 @@ def _attempt(setting: Setting) -> FinetuneSummary:
     if stopped_by is not None:
         return FinetuneSummary(setting.run.path, {}, stopped_by, state.step)
     setting.watch.begin("scoring")
-    best = open_checkpoint(setting.run.checkpoints / f"step-{selection.best_step:07d}")
+    best = _best_checkpoint(setting.run, selection)
     load_weights(best, model)
     return _finish(setting, features, state, selection, best)
+
+
+def _best_checkpoint(run: RunFolder, selection: Selection) -> Checkpoint:
+    try:
+        return open_checkpoint(run.checkpoints / f"step-{selection.best_step:07d}")
+    except DamagedCheckpointError as error:
+        raise CheckpointError(f"{error}, and it is the best one: remove {run.checkpoints} to train again") from None
 
 
 def _featurize(setting: Setting) -> Features:

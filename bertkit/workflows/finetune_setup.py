@@ -27,7 +27,7 @@ from bertkit.workflows.heads import add_lora, freeze, layer_scale, load_with_hea
 from bertkit.workflows.runs import RunFolder, kept_whole, write_aside
 from bertkit.workflows.source import bert_folder, open_bert_config, require_room
 from bertkit.workflows.task_data import TaskData, find_spec, option_values, vars_of
-from bertkit.workflows.training import build_state
+from bertkit.workflows.training import build_state, require_same_step
 from bertkit.workflows.watch import Watcher
 
 logger = logging.getLogger(__name__)
@@ -94,6 +94,9 @@ def finished_results(run: RunFolder, config: FinetuneConfig, data: TaskData) -> 
     # A folder of another config is refused when it is claimed.
     if differing_keys(run.read_config(FinetuneConfig), config):
         return None
+    # A run that collapsed may have been killed before or while it began again.
+    if _begins_again(results, config) and _same_examples(results, data):
+        return None
     if not run.export.is_dir():
         raise CheckpointError(
             f"{run.path} is finished and its export is gone: put {run.export} back, or remove {run.results_file} to "
@@ -101,8 +104,7 @@ def finished_results(run: RunFolder, config: FinetuneConfig, data: TaskData) -> 
         )
     if not _same_examples(results, data):
         raise CheckpointError(_other_examples(run))
-    # A run that collapsed may have been killed before it began again.
-    return None if _begins_again(results, config) else results
+    return results
 
 
 def _begins_again(results: Mapping[str, Any], config: FinetuneConfig) -> bool:
@@ -204,6 +206,7 @@ def begin_or_resume(setting: Setting) -> tuple[nn.Module, TrainState]:
         scaler = setting.accelerator.scaler
         restore(checkpoint, state, model=model, position=lambda saved: Position(**saved), scaler=scaler)
         logger.info("continuing %s from step %s", run.path, f"{state.step:,}")
+    require_same_step(state, setting.accelerator)
     return model, state
 
 

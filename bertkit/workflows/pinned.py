@@ -86,13 +86,17 @@ def build_pinned_model(config: PretrainConfig, run: RunFolder) -> PreTrainedMode
         return model_class(config)(shape)
 
 
-def open_trained(run: RunFolder) -> tuple[PretrainConfig, TokenStore, PreTrainedModel, int]:
+def open_trained(
+    run: RunFolder, config: PretrainConfig | None = None
+) -> tuple[PretrainConfig, TokenStore, PreTrainedModel, int]:
     """The config, the store, the model at its last good checkpoint, and the step of that, for scoring and exporting.
+
+    `config`: the run's own where it is at hand; what is kept of it names no password.
 
     Raises:
         CheckpointError: there is no such run, or no checkpoint in it.
     """
-    config = run.read_config(PretrainConfig)
+    config = config or run.read_config(PretrainConfig)
     checkpoint = latest_checkpoint(run.checkpoints)
     if checkpoint is None:
         raise CheckpointError(f"{run.path} has no checkpoint yet: let bertkit pretrain save one first")
@@ -103,7 +107,7 @@ def open_trained(run: RunFolder) -> tuple[PretrainConfig, TokenStore, PreTrained
         if list_checkpoints(run.checkpoints)[:1] == [checkpoint.path]:
             raise
         # A run under way has saved another one meanwhile, and removed this one.
-        return open_trained(run)
+        return open_trained(run, config)
     return config, store, model, checkpoint.step
 
 

@@ -15,7 +15,6 @@ from bertkit.tasks.columns import Columns
 from bertkit.tasks.spec import Example
 from bertkit.tasks.table import BrokenRow
 from bertkit.train.processes import launched_processes
-from bertkit.train.setup import leave_process_group
 from bertkit.workflows.finetuned import Finetuned, open_finetuned
 from bertkit.workflows.infer import EXAMPLES_A_CHUNK, Predictor
 from bertkit.workflows.prediction_fields import AnsweredRow, Fields
@@ -101,17 +100,17 @@ def predict(
     require_files(paths)
     if processes.number > 1 and STANDARD_INPUT in paths:
         raise ConfigError("standard input reaches one process only: give files, or start a single process")
-    model = open_finetuned(str(source), precision=prediction_precision())
-    wanted = _wanted(model, texts)
-    kinds = tuple(kind_of_input(path, wanted.problem) for path in paths)
-    kind = kind or (OF_INPUT.get(kinds[0], "jsonl") if len(set(kinds)) == 1 and not sentences else "jsonl")
-    require_fitting(kind, wanted.problem)
-    started_s = time.monotonic()
-    writing = written_aside if processes.is_main else unwritten
-    with processes.watched(), writing(place, binary=kind == "parquet") as file:
-        outlet = _Outlet(kind, file, model, tuple(paths), kinds, with_probabilities)
-        tally = _write_all(read_rows(paths, sentences, wanted), model.predictor, outlet, watch or Unwatched())
-    leave_process_group()
+    with processes.watched():
+        model = open_finetuned(str(source), precision=prediction_precision())
+        wanted = _wanted(model, texts)
+        kinds = tuple(kind_of_input(path, wanted.problem) for path in paths)
+        kind = kind or (OF_INPUT.get(kinds[0], "jsonl") if len(set(kinds)) == 1 and not sentences else "jsonl")
+        require_fitting(kind, wanted.problem)
+        started_s = time.monotonic()
+        writing = written_aside if processes.is_main else unwritten
+        with writing(place, binary=kind == "parquet") as file:
+            outlet = _Outlet(kind, file, model, tuple(paths), kinds, with_probabilities)
+            tally = _write_all(read_rows(paths, sentences, wanted), model.predictor, outlet, watch or Unwatched())
     tally.warn()
     model.predictor.say_what_was_cut()
     written = place if isinstance(place, Path) else None

@@ -40,6 +40,7 @@ from bertkit.workflows.training import (
     build_state,
     drive,
     require_divisible,
+    require_same_step,
     save,
     training_steps,
 )
@@ -86,15 +87,15 @@ def pretrain(config: PretrainConfig, output_dir: Path, *, watch: Watcher | None 
     config = _resolve(config, run)
     processes = launched_processes()
     require_divisible(config.train, processes.number)
-    with closing(run):
-        with processes.watched():
-            # Before the process group is there: however long preparing takes, no collective waits for it.
-            processes.main_first(lambda: _claim_and_prepare(config, run, watch))
-            summary = _train_and_evaluate(config, run, watch)
-        if summary.stopped_by is not None or not processes.is_main:
+    with closing(run), processes.watched():
+        # Before the process group is there: however long preparing takes, no collective waits for it.
+        processes.main_first(lambda: _claim_and_prepare(config, run, watch))
+        summary = _train_and_evaluate(config, run, watch)
+        if summary.stopped_by is not None:
             return summary
         watch.begin("exporting")
-        return replace(summary, export_dir=export(output_dir))
+        processes.main_first(lambda: export(output_dir, config=config))
+    return replace(summary, export_dir=run.export)
 
 
 def _train_and_evaluate(config: PretrainConfig, run: RunFolder, watch: Watcher) -> PretrainSummary:
@@ -104,7 +105,7 @@ def _train_and_evaluate(config: PretrainConfig, run: RunFolder, watch: Watcher) 
     summary = _train(setting)
     if summary.stopped_by is None and setting.store.split("heldout").num_documents:
         watch.begin("evaluating")
-        summary = replace(summary, results=score_run(run, watch=watch))
+        summary = replace(summary, results=score_run(run, config=config, watch=watch))
     close_accelerator(accelerator)
     return summary
 
@@ -192,6 +193,7 @@ def _begin_or_resume(setting: _Setting) -> tuple[TrainState, PreTrainedModel]:
     if checkpoint is not None:
         restore(checkpoint, state, model=model, position=lambda saved: Position(**saved), scaler=accelerator.scaler)
         logger.info("continuing %s from step %s", run.path, f"{state.step:,}")
+    require_same_step(state, accelerator)
     return state, model
 
 

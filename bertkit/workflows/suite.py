@@ -12,6 +12,7 @@ from bertkit.config.finetune import FinetuneConfig
 from bertkit.errors import CheckpointError, ConfigError
 from bertkit.tasks.layouts import has_split, read_split
 from bertkit.tasks.registry import find_task
+from bertkit.train.processes import launched_processes
 from bertkit.workflows.finetune import FinetuneSummary, finetune
 from bertkit.workflows.runs import RunFolder, write_aside
 from bertkit.workflows.watch import Unwatched, Watcher
@@ -133,10 +134,10 @@ def run_cells(cells: Sequence[Cell], path: Path, *, watch: Watcher | None = None
         if summary.stopped_by is not None:
             return SuiteSummary(path, runs, summarise(runs), summary.stopped_by)
         runs[str(cell.path.relative_to(path))] = summary.results
-        path.mkdir(parents=True, exist_ok=True)
         written |= {str(cell.path.relative_to(path)): summary.results}
-        together = {"runs": written, "figures": summarise(written)}
-        write_aside(path / "results.json", json.dumps(together, indent=2) + "\n")
+        if launched_processes().is_main:
+            together = {"runs": written, "figures": summarise(written)}
+            write_aside(path / "results.json", json.dumps(together, indent=2) + "\n")
     return SuiteSummary(path, runs, summarise(runs))
 
 

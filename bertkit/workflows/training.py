@@ -100,6 +100,18 @@ def build_state(
     return TrainState(wrapped.train(), optimizer, seed=seed)
 
 
+def require_same_step(state: TrainState, accelerator: Accelerator) -> None:
+    """Checks that all processes go on from the same step, or each would train a model of its own.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if anyone(accelerator, state.step != main_says(accelerator, state.step)):
+        raise ConfigError(
+            "the processes found different checkpoints to go on from: put the run in a folder that all machines share"
+        )
+
+
 def training_steps(
     state: TrainState,
     loader: Loader,

@@ -91,11 +91,12 @@ def finetune_command(inputs, output_dir, *settings, steps=60):
     ]
 
 
-def start(arguments, *, program=("-m", "bertkit"), log):
-    """A process of bertkit under way, what it says going to the file `log`."""
-    with log.open("wb") as out:
+def start(arguments, *, program=("-m", "bertkit"), log=None, **variables):
+    """A process of bertkit under way with more environment `variables`, what it says going to the file `log`."""
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(log.open("wb")) if log else subprocess.DEVNULL
         return subprocess.Popen(
-            [sys.executable, *program, *arguments], env=ENVIRONMENT, stdout=out, stderr=subprocess.STDOUT
+            [sys.executable, *program, *arguments], env=ENVIRONMENT | variables, stdout=out, stderr=subprocess.STDOUT
         )
 
 

@@ -12,6 +12,7 @@ from fault_runs import (
     ENVIRONMENT,
     SECONDS,
     hashes,
+    prepare_command,
     pretrain_command,
     require_done,
     require_one_line,
@@ -172,3 +173,27 @@ def test_two_launchers_are_one_too_many(inputs, tmp_path, monkeypatch):
     monkeypatch.setitem(ENVIRONMENT, "RANK", "0")
     line = require_one_line(run([*command(inputs, tmp_path / "run"), "--nproc=2"]))
     assert "leave it out under torchrun" in line
+
+
+def test_machines_that_do_not_share_the_run_folder_are_told_so(inputs, tmp_path):
+    store = tmp_path / "store"
+    require_done(run(prepare_command(inputs, store)))
+    mine = {"SLURM_STEP_ID": "0"}
+    for steps, codes in ((40, [0, 0]), (80, [2, 2])):
+        job = random.SystemRandom().randrange(100_000)
+        tasks = []
+        for rank in range(2):
+            # A disk of its own for every machine, and a checkpoint on the first one only.
+            words = pretrain_command(inputs, tmp_path / f"machine-{rank}", steps=steps)
+            words[1] = str(store)
+            log = tmp_path / f"{steps}-{rank}.log"
+            tasks.append(start(words, log=log, **environment_of(rank, 2, job) | mine))
+        found = [task.wait(SECONDS) for task in tasks]
+        if steps == 40:
+            assert codes[0] == found[0]
+            (tmp_path / "machine-0/results.json").unlink()
+            config = tmp_path / "machine-0/config.yaml"
+            config.write_text(config.read_text().replace("max_steps: 40", "max_steps: 80"))
+        else:
+            assert found == codes
+    assert "put the run in a folder that all machines share" in (tmp_path / "80-0.log").read_text()

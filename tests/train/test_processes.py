@@ -26,6 +26,10 @@ def started(store, rank, number, told):
     return heart
 
 
+def beats(store, rank):
+    return store.add(f"watch/0/beat/{rank}", 0)
+
+
 def wait_until(condition, *, for_s=20):
     end = time.monotonic() + for_s
     while not condition():
@@ -85,7 +89,7 @@ def test_a_process_alone_waits_for_nobody(monkeypatch):
 def test_while_all_live_nobody_is_told_anything():
     store, told = HashStore(), []
     hearts = [started(store, rank, 3, told) for rank in range(3)]
-    wait_until(lambda: store.add("beat/0", 0) > 2 * SILENT_BEATS)
+    wait_until(lambda: beats(store, 0) > 2 * SILENT_BEATS)
     for heart in hearts:
         heart.stop()
     assert told == []
@@ -95,16 +99,37 @@ def test_one_that_stops_beating_is_named_to_all_by_the_one_that_watches_it():
     store, told = HashStore(), []
     store.set("name/1", "process 1 of 3 (host gpu-07)")
     hearts = [started(store, rank, 3, told) for rank in range(3)]
-    wait_until(lambda: store.add("beat/1", 0) > 3)
+    wait_until(lambda: beats(store, 1) > 3)
     hearts[1].stop()
     wait_until(lambda: len(told) == 2)
     assert sorted(told) == [(0, "process 1 of 3 (host gpu-07)", True), (2, "process 1 of 3 (host gpu-07)", False)]
 
 
+def test_one_whose_work_is_done_is_not_missed():
+    store, told = HashStore(), []
+    hearts = [started(store, rank, 2, told) for rank in range(2)]
+    wait_until(lambda: beats(store, 1) > 3)
+    hearts[1].say_done()
+    hearts[1].stop()
+    seen = beats(store, 0)
+    wait_until(lambda: beats(store, 0) > seen + 2 * SILENT_BEATS)
+    hearts[0].stop()
+    assert told == []
+
+
+def test_several_processes_need_a_place_to_meet(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    launched_processes.cache_clear()
+    with pytest.raises(ConfigError, match="RANK and MASTER_ADDR and MASTER_PORT is not set"):
+        launched_processes()
+
+
 def test_one_that_is_still_starting_is_not_taken_for_dead():
     store, told = HashStore(), []
     heart = started(store, 0, 2, told)
-    wait_until(lambda: store.add("beat/0", 0) > 2 * SILENT_BEATS)
+    wait_until(lambda: beats(store, 0) > 2 * SILENT_BEATS)
     heart.stop()
     assert told == []
 
@@ -115,10 +140,12 @@ def test_a_store_that_is_gone_took_the_main_process_with_it():
             raise RuntimeError("Connection reset by peer")
 
     told = []
-    heart = started(Gone(), 1, 2, told)
+    heart = Heartbeat(HashStore(), 1, 2, on_gone=lambda *gone: told.append(gone))
+    heart._store = Gone()
+    heart.start()
     wait_until(lambda: told)
     heart.stop()
-    assert told[0][1].startswith("process 0 of 2")
+    assert told[0][0].startswith("process 0 of 2")
 
 
 def test_a_collective_that_fails_says_whose_end_it_was(monkeypatch):
@@ -135,7 +162,7 @@ def test_any_other_error_is_left_as_it_is_where_all_live(monkeypatch):
     store, told = HashStore(), []
     main = Processes(0, 2, store)
     other = started(store, 1, 2, told)
-    wait_until(lambda: store.add("beat/1", 0) > 2)
+    wait_until(lambda: beats(store, 1) > 2)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), main.watched():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
     other.stop()

@@ -23,8 +23,8 @@ def test_the_first_signal_is_remembered_and_interrupts_nothing(number):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGUSR1")
-def test_slurms_early_warning_is_a_request_to_stop():
-    assert set(STOPPING) == {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+def test_slurms_early_warning_and_a_lost_terminal_are_requests_to_stop():
+    assert set(STOPPING) == {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP}
 
 
 @pytest.mark.parametrize("first", STOPPING)
@@ -88,3 +88,14 @@ def test_exit_codes_are_those_of_a_shell():
     assert [exit_code(name) for name in ("SIGINT", "SIGTERM")] == [130, 143]
     if sys.platform == "linux":
         assert exit_code("SIGUSR1") == 138
+
+
+def test_what_is_ignored_as_under_nohup_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signals.received is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

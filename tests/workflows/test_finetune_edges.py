@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 from toy_tasks import toy_config, write_bert, write_examples
@@ -122,6 +123,8 @@ def test_a_finished_run_that_collapsed_may_be_asked_to_try_again(bert, tmp_path)
     values = {"train__epochs": 1, "optim__learning_rate": 1e-9}
     first = finetune(toy_config(train, bert, "classification", **values), tmp_path / "run").results
     config = toy_config(train, bert, "classification", **values, train__retry_collapsed=1)
+    # Killed while it began again, it had removed the export, and not the results yet.
+    shutil.rmtree(tmp_path / "run/export")
     again = finetune(config, tmp_path / "run").results
     assert (first["attempts"], first["seed"]) == (1, 0)
     assert (again["attempts"], again["seed"]) == (2, 1000)

@@ -61,6 +61,20 @@ def test_two_processes_fine_tune_evaluate_and_predict_what_one_does(tmp_path):
     assert one == two
 
 
+@pytest.mark.slow
+def test_seeds_in_two_processes_share_one_process_group_and_are_written_by_one(tmp_path):
+    bert, train = write_bert(tmp_path / "bert"), write_examples(tmp_path / "rows", "classification", number=40)
+    arguments = ["finetune", "classify", f"--train={train}", "--text=text", "--label=label", f"--from={bert}"]
+    settings = ["train.max_steps=2", "train.global_batch_size=8", "train.precision=fp32", "task.max_seq_length=32"]
+    command = [*arguments, f"--output-dir={tmp_path / 'suite'}", *(f"--set={s}" for s in settings), "--nproc=2"]
+    run_bertkit(*command, "--seeds=4")
+    # Finished runs keep no process waiting for another.
+    said = run_bertkit(*command, "--seeds=6")
+    runs = json.loads((tmp_path / "suite/results.json").read_text())["runs"]
+    assert sorted(runs) == [f"seed-{seed}" for seed in range(6)]
+    assert "Traceback" not in said.stderr
+
+
 def test_standard_input_is_for_one_process(tmp_path, monkeypatch):
     monkeypatch.setattr("bertkit.workflows.predict.launched_processes", lambda: SimpleNamespace(number=2, is_main=True))
     with pytest.raises(ConfigError, match="standard input reaches one process only"):
