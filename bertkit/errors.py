@@ -13,9 +13,12 @@ DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # What stands for a secret in what is written down or said.
 HIDDEN: Final = "***"
-_PASSWORD: Final = re.compile(r"(?<=://)[^/\s'\"]+(?=@)")
+# user:password@, or a token@ alone; the container@account of Azure is no secret.
+_PASSWORD: Final = re.compile(r"(?<=://)(?:[^/\s'\"@:]*:[^/\s'\"]+|[^/\s'\"@:]{32,})(?=@)")
 _QUERY: Final = re.compile(r"(?<=://)([^\s?'\"]*\?)[^\s'\"]+?(?=[:;,.)]*(?:[\s'\"]|$))")
 _HUB_TOKEN: Final = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
+# What is shorter is no token, and may be part of any word.
+_LEAST_TOKEN_CHARS: Final = 16
 _TOKEN_VARIABLES: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 # A terminal takes these for commands; a tab or a new line is none.
 _CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
@@ -71,8 +74,9 @@ def refused_as(kind: type[BertkitError], sentence: str) -> Iterator[None]:
 
 def redacted(text: str) -> str:
     """The text without passwords and queries of URLs, whose signatures give access, and without Hub tokens."""
-    for token in filter(None, map(os.environ.get, _TOKEN_VARIABLES)):
-        text = text.replace(token, HIDDEN)
+    for token in (os.environ.get(name, "") for name in _TOKEN_VARIABLES):
+        if len(token) >= _LEAST_TOKEN_CHARS:
+            text = text.replace(token, HIDDEN)
     if "://" in text:
         text = _QUERY.sub(rf"\1{HIDDEN}", _PASSWORD.sub(HIDDEN, text))
     return _HUB_TOKEN.sub(f"hf_{HIDDEN}", text)

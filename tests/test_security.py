@@ -257,7 +257,8 @@ def test_a_store_and_a_dry_run_hold_no_secret(signed_corpus, tmp_path):
     assert run("prepare", signed_corpus, "--output-dir", tmp_path / "store", *SMALL_RUN).exit_code == 0
     assert holds(tmp_path / "store", "corpus.txt")
     assert not holds(tmp_path / "store", SECRET)
-    for command in (("pretrain", signed_corpus), ("prepare", signed_corpus, "--output-dir", tmp_path / "x")):
+    prepared = ("prepare", signed_corpus, "--output-dir", f"memory://me:{SECRET}@bucket/store?sig={SECRET}")
+    for command in (("pretrain", signed_corpus), prepared):
         result = run(*command, *SMALL_RUN, "--dry-run")
         assert result.exit_code == 0
         assert SECRET not in result.output
@@ -275,10 +276,15 @@ def test_what_cannot_be_reached_is_named_without_its_secrets(location, tmp_path)
 
 
 def test_errors_of_every_kind_hide_secrets(monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "anything at all")
+    monkeypatch.setenv("HF_TOKEN", "anything at all, if long")
     for kind in (BertkitError, ConfigError, CorpusError, HubError):
-        said = str(kind(f"https://me:{SECRET}@host/a?b={SECRET} with hf_{TOKEN} and anything at all"))
+        said = str(kind(f"https://me:{SECRET}@host/a?b={SECRET} with hf_{TOKEN} and anything at all, if long"))
         assert said == "https://***@host/a?*** with hf_*** and ***"
+
+
+def test_a_token_of_few_letters_is_none_and_garbles_no_path(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "test")
+    assert redacted("/home/me/tests/latest.txt") == "/home/me/tests/latest.txt"
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,9 @@ def prepare(
 
         config = load_config(PretrainConfig, find_recipe(recipe), settings=settings or [], options={"corpus": corpus})
         if dry_run:
-            typer.echo(f"# would prepare {redacted(corpus)} in {output_dir}\n{dump_config(config.data)}", nl=False)
+            typer.echo(
+                f"# would prepare {redacted(corpus)} in {redacted(output_dir)}\n{dump_config(config.data)}", nl=False
+            )
             return
         with ConsoleWatcher() as watch:
             prepared = _preparation(executor)

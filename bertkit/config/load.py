@@ -133,7 +133,9 @@ def differing_keys(first: BaseModel, second: BaseModel) -> list[str]:
     """The dotted keys in which two configs differ, but for secrets and what only says how a run is executed."""
     ignored = set(_execution_keys(type(first)))
     a, b = (dict(_flat(_without_secrets(config.model_dump(mode="json")))) for config in (first, second))
-    return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key) and _unindexed(key) not in ignored)
+    return sorted(
+        key for key in a.keys() | b.keys() if a.get(key) != b.get(key) and ignored.isdisjoint(_sections_of(key))
+    )
 
 
 def describe_schema(schema: type[BaseModel]) -> list[tuple[str, str, str]]:
@@ -265,5 +267,7 @@ def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, values
 
 
-def _unindexed(dotted: str) -> str:
-    return ".".join(part for part in dotted.split(".") if not part.isdigit())
+def _sections_of(dotted: str) -> list[str]:
+    """The key without numbers in lists, and every key it lies below: a setting may be a mapping itself."""
+    parts = [part for part in dotted.split(".") if not part.isdigit()]
+    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]

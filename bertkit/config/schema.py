@@ -90,7 +90,7 @@ class TokenizerConfig(Section):
 class FilterConfig(Section):
     """One of datatrove's filters, formatters or extractors."""
 
-    name: str = Field(description="Name of the class, such as GopherQualityFilter.")
+    name: str = Field(description="Name of the class, such as RegexFilter; one that lacks a package names it.")
     arguments: dict[str, Any] = Field({}, description="Keyword arguments of the class.")
 
 

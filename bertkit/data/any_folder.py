@@ -2,6 +2,7 @@
 
 import io
 import json
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import IO, Any
 import fsspec
 import numpy as np
 
-from bertkit.errors import CorpusError
+from bertkit.errors import DISK_FULL, BertkitError, CorpusError
 from bertkit.whole import written_whole
 
 
@@ -36,27 +37,41 @@ class AnyFolder:
     def exists(self, name: str = "") -> bool:
         """Whether a file or folder of that name is there."""
         filesystem, root = self._place()
-        return bool(filesystem.exists(_join(root, name)))
+        with self._reaching(name):
+            return bool(filesystem.exists(_join(root, name)))
 
     def names(self) -> list[str]:
         """Names of the files and folders directly inside, sorted; none when the folder is not there."""
+        return sorted(self.sizes())
+
+    def sizes(self) -> dict[str, int | None]:
+        """The bytes of the files and folders directly inside by name, None where the file system does not say."""
         filesystem, root = self._place()
-        filesystem.invalidate_cache()
-        try:
-            return sorted(PurePosixPath(path).name for path in filesystem.ls(root, detail=False))
-        except FileNotFoundError:
-            return []
+        with self._reaching():
+            filesystem.invalidate_cache()
+            try:
+                return {PurePosixPath(each["name"]).name: each.get("size") for each in filesystem.ls(root, detail=True)}
+            except FileNotFoundError:
+                return {}
+
+    def make(self) -> None:
+        """Make the folder and those above it, where the file system has folders."""
+        filesystem, root = self._place()
+        with self._reaching():
+            filesystem.makedirs(root, exist_ok=True)
 
     @contextmanager
     def opened(self, name: str) -> Iterator[IO[bytes]]:
         """A file to read and seek in."""
         filesystem, root = self._place()
-        with filesystem.open(_join(root, name), "rb") as file:
+        with self._reaching(name):
+            opened = filesystem.open(_join(root, name), "rb")
+        with opened as file:
             yield file
 
     def read(self, name: str) -> bytes:
         """What a file holds."""
-        with self.opened(name) as file:
+        with self.opened(name) as file, self._reaching(name):
             return file.read()
 
     def read_json(self, name: str) -> Any:
@@ -71,13 +86,15 @@ class AnyFolder:
     def fetch(self, name: str, file: Path) -> None:
         """Copy a file from here to a local place."""
         filesystem, root = self._place()
-        filesystem.get_file(_join(root, name), str(file))
+        with self._reaching(name):
+            filesystem.get_file(_join(root, name), str(file))
 
     def write(self, name: str, content: bytes) -> None:
         """Write a small file."""
         if self.path is None:
-            filesystem, root = self._place(for_name=name)
-            filesystem.pipe_file(_join(root, name), content)
+            filesystem, path = self._place_to_write(name)
+            with self._reaching(name):
+                filesystem.pipe_file(path, content)
             return
         with self._written_here(name) as aside:
             aside.write_bytes(content)
@@ -96,8 +113,9 @@ class AnyFolder:
     def put(self, file: Path, name: str) -> None:
         """Copy a local file to here."""
         if self.path is None:
-            filesystem, root = self._place(for_name=name)
-            filesystem.put_file(str(file), _join(root, name))
+            filesystem, path = self._place_to_write(name)
+            with self._reaching(name):
+                filesystem.put_file(str(file), path)
             return
         with self._written_here(name) as aside:
             shutil.copyfile(file, aside)
@@ -105,28 +123,58 @@ class AnyFolder:
     def delete(self, name: str = "") -> None:
         """Delete a file or folder, if it is there."""
         filesystem, root = self._place()
-        if self.exists(name):
-            filesystem.rm(_join(root, name), recursive=True)
+        with self._reaching(name):
+            if filesystem.exists(_join(root, name)):
+                filesystem.rm(_join(root, name), recursive=True)
 
     @contextmanager
     def _written_here(self, name: str) -> Iterator[Path]:
         _, root = self._place()
         path = Path(root) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as aside:
-            yield aside
+        with self._reaching(name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # A task that a dead driver left running may write the same file as the one that was started since.
+            with written_whole(path, token=secrets.token_hex(4)) as aside:
+                yield aside
 
-    def _place(self, *, for_name: str | None = None) -> tuple[Any, str]:
-        """The file system and the folder's path in it; with a name, the folder that is to hold it is made."""
-        try:
-            filesystem, root = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise CorpusError(
-                f"{self.url!r} cannot be opened: {error}; give a local path or a URL fsspec opens"
-            ) from error
-        if for_name is not None:
-            filesystem.makedirs(_join(root, for_name).rpartition("/")[0], exist_ok=True)
+    def _place_to_write(self, name: str) -> tuple[Any, str]:
+        """The file system and a file's path in it, whose folder is made."""
+        filesystem, root = self._place()
+        path = _join(root, name)
+        with self._reaching(name):
+            filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+        return filesystem, path
+
+    def _place(self) -> tuple[Any, str]:
+        """The file system and the folder's path in it."""
+        with self._reaching():
+            try:
+                filesystem, root = fsspec.core.url_to_fs(self.url)
+            except (ImportError, ValueError) as error:
+                raise CorpusError(
+                    f"{self.url!r} cannot be opened: {error}; give a local path or a URL fsspec opens"
+                ) from error
         return filesystem, root
+
+    @contextmanager
+    def _reaching(self, name: str = "") -> Iterator[None]:
+        """Turns what any file system raises into an error that says what to do; a full disk is named by the caller."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise CorpusError(
+                f"{_join(self.url, name)} is missing: all processes and machines must see the same files there"
+            ) from error
+        except BertkitError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                raise
+            reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+            raise CorpusError(
+                f"{_join(self.url, name)} cannot be reached ({reason}): check the address, your access and the "
+                "network, or choose another folder"
+            ) from error
 
 
 def _join(root: str, name: str) -> str:

@@ -23,12 +23,12 @@ from bertkit.data.store import (
 )
 from bertkit.errors import CorpusError
 from bertkit.lock import LOCK_FILE
-from bertkit.whole import aside_of, written_whole
+from bertkit.whole import is_aside, written_whole
 
 logger = logging.getLogger(__name__)
 
 # What `prepare --executor` makes in between; none of it is part of a store.
-WORK_FOLDER: Final = "work"
+WORK_FOLDER: Final = "preparing-work"
 
 
 def complete_store(folder: Path, *, fingerprint: str, settings: Mapping[str, Any]) -> TokenStore | None:
@@ -52,7 +52,8 @@ def refuse_different(manifest: Manifest, folder: Path | str, *, fingerprint: str
     """Raise CorpusError when the complete store in `folder` is not the one asked for."""
     if manifest.fingerprint == fingerprint:
         return
-    changed = [f"data.{name}" for name in settings if manifest.settings.get(name) != settings[name]]
+    names = [*settings, *(name for name in manifest.settings if name not in settings)]
+    changed = [f"data.{name}" for name in names if manifest.settings.get(name) != settings.get(name)]
     difference = f"other settings ({', '.join(changed)})" if changed else "another corpus or tokenizer"
     raise CorpusError(f"{folder} holds the token store of {difference}: choose another --output-dir, or delete it")
 
@@ -91,7 +92,7 @@ def finish_store(folder: Path, manifest: Manifest, *, unigram_counts: IntArray) 
 
 def _holds_other_files(folder: Path) -> bool:
     """Whether there is more than what a prepare leaves that was killed while it made its mark."""
-    return any(path not in (folder / LOCK_FILE, aside_of(folder / PREPARING_FILE)) for path in folder.iterdir())
+    return any(path.name != LOCK_FILE and not is_aside(path.name, PREPARING_FILE) for path in folder.iterdir())
 
 
 def _begun_fingerprint(folder: Path) -> str | None:

@@ -78,18 +78,23 @@ def prepare(
     source = open_corpus(corpus, reading_options(config))
     given = load_tokenizer(config.tokenizer.path) if config.tokenizer.path else None
     if config.cluster.filters or config.cluster.minhash:
-        raise ConfigError("data.cluster.filters and data.cluster.minhash need an executor: add --executor local")
+        raise ConfigError(
+            "data.cluster.filters and data.cluster.minhash need an executor: prepare the corpus with "
+            "bertkit prepare --executor local"
+        )
     if any(file.format == "warc" for file in source.files):
         raise ConfigError(
-            f"{corpus!r} holds web archives: add --executor local, and for pages of HTML name an extractor, such as "
-            "Trafilatura, in data.cluster.filters"
+            f"{corpus!r} holds web archives: prepare it with bertkit prepare --executor local, and for pages of HTML "
+            "name an extractor, such as Trafilatura, in data.cluster.filters"
         )
     identity = identify(settings_of(config, given), source.fingerprint(), source_files=len(source.files))
-    if complete := complete_store(folder, fingerprint=identity.fingerprint, settings=identity.settings):
-        logger.info("%s", f"the token store in {folder} is of this corpus and these settings already")
-        return summarize(folder, complete.manifest, reused=True)
+    if reused := _reused(folder, identity):
+        return reused
     make_folder(folder)
     with full_disk_named(folder), FolderLock(folder):
+        # Another process may have made it since.
+        if reused := _reused(folder, identity):
+            return reused
         begin_store(folder, fingerprint=identity.fingerprint)
         survey = _survey(source, config, needs_pairs=needs_pairs, progress=progress)
         tokenizer = _save_tokenizer(given, source, survey, config, folder=folder / TOKENIZER_FOLDER, progress=progress)
@@ -98,6 +103,15 @@ def prepare(
         manifest = describe(identity, survey, tokenizer, encoded.reports, fit=fit)
         finish_store(folder, manifest, unigram_counts=encoded.unigram_counts)
     return summarize(folder, manifest, reused=False)
+
+
+def _reused(folder: Path, identity: "Identity") -> PrepareSummary | None:
+    """The summary of the complete store in a folder; None when the folder is free for it."""
+    complete = complete_store(folder, fingerprint=identity.fingerprint, settings=identity.settings)
+    if complete is None:
+        return None
+    logger.info("%s", f"the token store in {folder} is of this corpus and these settings already")
+    return summarize(folder, complete.manifest, reused=True)
 
 
 @dataclass(frozen=True)

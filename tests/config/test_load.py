@@ -141,6 +141,14 @@ def test_only_settings_that_change_the_weights_make_another_run():
     assert differing_keys(first, other) == ["masking.whole_word", "train.seed"]
 
 
+def test_what_a_setting_of_execution_holds_is_one_too():
+    first = config(data={"cluster": {"slurm": {"sbatch_args": {"account": "us"}}}})
+    other = config(data={"cluster": {"slurm": {"sbatch_args": {"account": "them", "mem": "4G"}}}})
+    assert differing_keys(first, other) == []
+    filtered = config(data={"cluster": {"filters": [{"name": "RegexFilter", "arguments": {"regex_exp": "x"}}]}})
+    assert "data.cluster.filters.0.name" in differing_keys(first, filtered)
+
+
 def test_a_phase_may_bound_its_forward_passes_by_itself():
     phases = [{"share": 0.9}, {"share": 0.1, "micro_batch_tokens": 500, "micro_batch_size": 7}]
     train = config(train={"max_steps": 10, "phases": phases, "micro_batch_tokens": None}).train

@@ -1,5 +1,8 @@
 """One folder, three kinds of address: what is written is read back, and is whole or absent."""
 
+import shutil
+import socket
+
 import fsspec
 import numpy as np
 import pytest
@@ -53,3 +56,50 @@ def test_only_a_folder_here_has_a_path(tmp_path):
 def test_an_address_nobody_knows_is_one_sentence():
     with pytest.raises(CorpusError, match=r"'nowhere://x' cannot be opened: .*; give a local path"):
         AnyFolder("nowhere://x").names()
+
+
+def test_two_tasks_that_write_the_same_file_leave_a_whole_one(tmp_path, monkeypatch):
+    folder, copyfile = AnyFolder(str(tmp_path / "out")), shutil.copyfile
+    (tmp_path / "other").write_text("of the other task")
+
+    def slow(source, target):
+        monkeypatch.setattr(shutil, "copyfile", copyfile)
+        with target.open("w") as file:
+            file.write("of this ")
+            folder.put(tmp_path / "other", "shard")
+            assert folder.read("shard") == b"of the other task"
+            file.write("task")
+
+    monkeypatch.setattr(shutil, "copyfile", slow)
+    folder.put(tmp_path / "this", "shard")
+    assert folder.read("shard") == b"of this task"
+    assert folder.names() == ["shard"]
+
+
+def test_what_is_out_of_reach_is_one_sentence_without_its_password(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ftp = AnyFolder(f"ftp://me:s3cr3t@127.0.0.1:{port}/out")
+    with pytest.raises(CorpusError, match="cannot be reached .*check the address") as failed:
+        ftp.names()
+    assert "s3cr3t" not in str(failed.value)
+    (tmp_path / "file").touch()
+    blocked = AnyFolder(str(tmp_path / "file" / "inner"))
+    for use in (blocked.make, blocked.names, lambda: blocked.write("a.bin", b"one")):
+        with pytest.raises(CorpusError, match=r"file/inner.* cannot be reached .*Not a directory"):
+            use()
+
+
+def test_a_file_that_is_missing_is_one_sentence(folder, tmp_path):
+    with pytest.raises(CorpusError, match="deep/a.bin is missing: all processes and machines must see the same files"):
+        folder.read("a.bin")
+    with pytest.raises(CorpusError, match="deep/a.bin is missing"):
+        folder.fetch("a.bin", tmp_path / "fetched")
+
+
+def test_sizes_are_told_and_a_folder_is_made(folder):
+    folder.make()
+    folder.make()
+    folder.write("a.bin", b"four")
+    assert folder.sizes() == {"a.bin": 4}

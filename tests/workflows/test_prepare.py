@@ -10,6 +10,7 @@ import pytest
 from bertkit.config.schema import DataConfig, TokenizerConfig
 from bertkit.data.store import TokenStore
 from bertkit.errors import CorpusError
+from bertkit.lock import FolderLock
 from bertkit.workflows import prepare as prepare_module
 from bertkit.workflows.prepare import prepare
 
@@ -60,6 +61,22 @@ def test_a_complete_store_is_not_prepared_again(corpus_dir, tmp_path):
     summary = prepare(str(corpus_dir), tmp_path / "store", settings(num_workers=2))
     assert summary.reused
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "store").rglob("*")}
+
+
+def test_a_store_that_another_process_made_before_the_lock_is_kept(corpus_dir, tmp_path, monkeypatch):
+    class Late(FolderLock):
+        def __enter__(self):
+            monkeypatch.undo()
+            prepare(str(corpus_dir), tmp_path / "store", settings())
+            return super().__enter__()
+
+    monkeypatch.setattr(prepare_module, "FolderLock", Late)
+    assert prepare(str(corpus_dir), tmp_path / "store", settings()).reused
+    monkeypatch.setattr(prepare_module, "FolderLock", Late)
+    shutil.rmtree(tmp_path / "store")
+    with pytest.raises(CorpusError, match=r"other settings \(data.language\)"):
+        prepare(str(corpus_dir), tmp_path / "store", settings(language="de"))
+    assert TokenStore.open(tmp_path / "store").manifest.settings["language"] != "de"
 
 
 def test_an_interrupted_preparation_continues_to_the_same_bytes(corpus_dir, tmp_path, small_shards, monkeypatch):

@@ -1,12 +1,13 @@
 """Prepare by tasks: the same bytes as without an executor, whoever runs the tasks and however often they stop."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
-import time
+from functools import partial
 from pathlib import Path
 
 import fsspec
@@ -15,11 +16,17 @@ from toy_corpus import write_corpus
 
 pytest.importorskip("datatrove")
 
+import loguru
+from datatrove.pipeline.base import PipelineStep
+
 import bertkit
 from bertkit.config.schema import ClusterConfig, DataConfig, FilterConfig, TokenizerConfig
+from bertkit.data import store_writer
+from bertkit.data.any_folder import AnyFolder
 from bertkit.data.shard_cache import StoreCache
 from bertkit.data.store import TokenStore
 from bertkit.errors import ConfigError, CorpusError
+from bertkit.train.signals import StoppedError, stopped_at_once
 from bertkit.workflows import prepare as single
 from bertkit.workflows import prepare_cluster
 from bertkit.workflows.prepare import prepare
@@ -53,6 +60,7 @@ def many(tmp_path):
 def small_shards(monkeypatch):
     monkeypatch.setattr(single, "SHARD_CHARS", 4000)
     monkeypatch.setattr(executors, "SECONDS_BETWEEN_LOOKS", 0.1)
+    monkeypatch.setattr(executors, "LOOKS_AFTER_THE_END", 2)
 
 
 @pytest.fixture
@@ -169,6 +177,83 @@ def test_work_may_lie_elsewhere_and_other_files_there_stay(many, tmp_path):
     assert prepare(str(many), tmp_path / "store", settings()).reused
 
 
+def test_a_work_folder_that_is_none_is_one_sentence_and_nothing_is_begun(many, tmp_path):
+    (tmp_path / "file").touch()
+    wrong = settings(cluster={"work_dir": str(tmp_path / "file")})
+    with pytest.raises(CorpusError, match=r"/file cannot be reached \(.*File exists.*choose another folder"):
+        prepare_on_cluster(str(many), tmp_path / "store", wrong, executor="local")
+    assert not list((tmp_path / "store").iterdir())
+
+
+def test_no_text_stays_elsewhere_when_other_settings_take_over(many, tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    elsewhere = {"work_dir": str(tmp_path / "shared")}
+    with monkeypatch.context() as patched:
+        patched.setattr(steps, "make_shard", stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_on_cluster(
+                str(many), tmp_path / "store", settings(language="de", cluster=elsewhere), executor="local"
+            )
+    assert list((tmp_path / "shared").glob("bertkit-*/texts-*"))
+    prepare_on_cluster(str(many), tmp_path / "store", settings(cluster=elsewhere), executor="local")
+    assert not list((tmp_path / "shared").iterdir())
+
+
+def test_a_store_that_another_process_made_before_the_lock_is_kept(many, tmp_path, monkeypatch):
+    class Late(run.FolderLock):
+        def __enter__(self):
+            monkeypatch.setattr(run, "FolderLock", Late.__base__)
+            prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="local")
+            return super().__enter__()
+
+    monkeypatch.setattr(run, "FolderLock", Late)
+    with pytest.raises(CorpusError, match=r"other settings \(data.language\)"):
+        prepare_on_cluster(str(many), tmp_path / "store", settings(language="de"), executor="local")
+    shutil.rmtree(tmp_path / "store")
+    monkeypatch.setattr(run, "FolderLock", Late)
+    assert prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="local").reused
+
+
+def test_what_a_kill_left_beside_a_complete_store_goes_and_the_users_own_stays(many, tmp_path):
+    prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="local")
+    made = content(tmp_path / "store")
+    for name in ("work", store_writer.WORK_FOLDER):
+        (tmp_path / "store" / name).mkdir()
+        (tmp_path / "store" / name / "mine.txt").write_text("mine")
+    with_mine = content(tmp_path / "store")
+    assert prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="local").reused
+    assert content(tmp_path / "store") == with_mine
+    shutil.rmtree(tmp_path / "store" / "work")
+    (tmp_path / "store" / "preparing.json").write_text(json.dumps({"fingerprint": "0" * 32}))
+    (tmp_path / "store" / ".manifest.json.0a1b.partial").write_text("{")
+    assert prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="local").reused
+    assert content(tmp_path / "store") == made
+
+
+def test_a_complete_store_that_lacks_a_shard_is_not_taken_for_one(many, tmp_path):
+    prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="local")
+    shard = next((tmp_path / "store" / "shards").glob("train-*"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1])
+    with pytest.raises(CorpusError, match=rf"{shard.name} at .* has .* bytes instead of .*: delete .* prepare"):
+        prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="local")
+    shard.unlink()
+    with pytest.raises(CorpusError, match=rf"{shard.name} at .* is missing: delete"):
+        prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="local")
+    shard.write_bytes(whole)
+    assert prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="local").reused
+
+
+def test_a_killed_driver_that_was_making_its_mark_does_not_block_the_folder(many, tmp_path):
+    for make in (prepare, partial(prepare_on_cluster, executor="local")):
+        (tmp_path / "store").mkdir()
+        (tmp_path / "store" / ".preparing.json.0a1b.partial").write_text('{"finger')
+        assert not make(str(many), tmp_path / "store", settings()).reused
+        shutil.rmtree(tmp_path / "store")
+
+
 def test_filters_of_the_recipe_are_applied_and_counted(many, tmp_path):
     owls = FilterConfig(name="RegexFilter", arguments={"regex_exp": "The owl"})
     summary = prepare_on_cluster(
@@ -232,7 +317,9 @@ def test_web_archives_are_read_with_an_executor(many, tmp_path):
 
 def test_web_archives_without_an_executor_or_the_packages_are_one_sentence(many, tmp_path, monkeypatch):
     (many / "crawl.warc").write_text("")
-    with pytest.raises(ConfigError, match=r"holds web archives: add --executor local.*Trafilatura"):
+    with pytest.raises(
+        ConfigError, match=r"holds web archives: prepare it with bertkit prepare --executor local.*Trafilatura"
+    ):
         prepare(str(many), tmp_path / "store", settings())
     monkeypatch.setitem(sys.modules, "warcio.archiveiterator", None)
     with pytest.raises(CorpusError, match=r"crawl.warc: web archives need further packages .*bertkit\[cluster\]"):
@@ -247,6 +334,8 @@ def test_near_duplicates_go_but_one_of_each_stays(many, tmp_path, small_tasks):
     assert summary.dropped["near duplicate"] == 35
     assert "duplicate" not in summary.dropped
     assert summary.documents + summary.heldout_documents == 4 * 30 + 2
+    with pytest.raises(CorpusError, match=r"other settings \(data.cluster\): choose another"):
+        prepare(str(many), tmp_path / "store", settings())
 
 
 @pytest.mark.parametrize(
@@ -255,7 +344,9 @@ def test_near_duplicates_go_but_one_of_each_stays(many, tmp_path, small_tasks):
         ("RegexFiltr", {}, r"datatrove has no filter 'RegexFiltr': did you mean 'RegexFilter'\?"),
         ("LambdaFilter", {}, r"datatrove has no filter 'LambdaFilter'"),
         ("RegexFilter", {"regexp": "x"}, r"RegexFilter has no argument 'regexp': did you mean 'regex_exp'\?"),
-        ("RegexFilter", {}, r"RegexFilter: .*missing 1 required positional argument: 'regex_exp'"),
+        ("SamplerFilter", {"rate": 0.5}, r"SamplerFilter draws at random: give its argument 'seed' a number"),
+        ("RegexFilter", {}, r"RegexFilter cannot be made .*missing 1 required positional argument: 'regex_exp'"),
+        ("RegexFilter", {"regex_exp": "("}, r"RegexFilter cannot be made \(missing \)"),
     ],
 )
 def test_a_filter_that_cannot_be_is_one_sentence(many, tmp_path, name, arguments, message):
@@ -266,7 +357,7 @@ def test_a_filter_that_cannot_be_is_one_sentence(many, tmp_path, name, arguments
 
 
 def test_what_needs_an_executor_or_cannot_have_one_says_so(many, tmp_path):
-    with pytest.raises(ConfigError, match="need an executor: add --executor local"):
+    with pytest.raises(ConfigError, match="need an executor: prepare the corpus with bertkit prepare --executor local"):
         prepare(str(many), tmp_path / "store", settings(cluster={"minhash": True}))
     with pytest.raises(ConfigError, match="is no local folder: add --executor local"):
         prepare(str(many), "memory://store", settings())
@@ -306,26 +397,49 @@ def test_what_fails_in_another_process_is_said_in_one_sentence_and_mended_after(
     assert not prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="local").reused
 
 
-KILLED_DRIVER = """
-import multiprocess, os, signal
+class Killed(PipelineStep):
+    """Stands for a task that the system kills because memory runs out."""
+
+    name = type = "killed"
+
+    def run(self, data=None, rank=0, world_size=1):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_task_whose_process_is_killed_is_one_sentence(tmp_path):
+    stage = executors.Stage("killed", "killing", [Killed()], [1, 1])
+    machines = executors.Machines("local", 2, ClusterConfig())
+    with pytest.raises(CorpusError, match="a worker process was killed, most often because memory ran out"):
+        executors.run_stage(stage, machines, logs=AnyFolder(str(tmp_path)), on_progress=lambda *_: None)
+
+
+FORKING_HOST = """
+import os, time
 import bertkit.workflows.prepare_cluster.executors
-manager = multiprocess.Manager()
-print(manager._process.pid, flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
+parent = os.getpid()
+if os.fork() == 0:
+    while os.getppid() == parent:
+        time.sleep(0.05)
+    time.sleep(1.5)
+    print("outlived", flush=True)
+os._exit(0)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="looks for processes where Linux lists them")
-def test_what_a_killed_preparation_started_ends_with_it():
-    with subprocess.Popen([sys.executable, "-c", KILLED_DRIVER], stdout=subprocess.PIPE, text=True) as driver:
-        manager = Path("/proc", driver.stdout.readline().strip())
-        assert driver.wait() == -signal.SIGKILL
-    assert manager.name.isdigit()
-    for _ in range(200):
-        if not manager.exists() or "State:\tZ" in (manager / "status").read_text():
-            return
-        time.sleep(0.1)
-    pytest.fail(f"process {manager.name} goes on")
+def test_a_process_the_host_program_forks_may_outlive_it():
+    done = subprocess.run([sys.executable, "-c", FORKING_HOST], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "outlived\n", done.stderr
+
+
+def test_the_host_programs_own_log_goes_on(many, tmp_path, monkeypatch):
+    said = []
+    handler = loguru.logger.add(said.append, format="{message}")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="there is no sbatch here"):
+        prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="slurm")
+    loguru.logger.info("still here")
+    loguru.logger.remove(handler)
+    assert said == ["still here\n"]
 
 
 STUBS = {
@@ -351,14 +465,18 @@ STUBS = {
 }
 
 
+def stand_in(command: Path, source: str):
+    command.write_text(f"#!{sys.executable}\n{textwrap.dedent(source)}")
+    command.chmod(0o755)
+
+
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
     """Stand-ins for SLURM's commands on the PATH; the script they ran is in the file this gives."""
     commands = tmp_path / "commands"
     commands.mkdir()
     for name, source in STUBS.items():
-        (commands / name).write_text(f"#!{sys.executable}\n{textwrap.dedent(source)}")
-        (commands / name).chmod(0o755)
+        stand_in(commands / name, source)
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setenv("STUB_LOG", str(tmp_path / "scripts.txt"))
     monkeypatch.setenv("PYTHONPATH", str(Path(bertkit.__file__).parents[1]))
@@ -380,6 +498,77 @@ def test_a_task_that_fails_on_slurm_is_said_in_one_sentence(many, tmp_path, slur
     (many / "bad.csv").write_text("other\nx\n")
     with pytest.raises(CorpusError, match=r"bad.csv has no column 'text'; it has 'other'"):
         prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="slurm")
+
+
+@pytest.mark.parametrize("executor", ["local", "slurm"])
+def test_a_filter_that_fails_is_named_with_the_log_of_it(many, tmp_path, slurm, executor):
+    wrong = FilterConfig(name="SamplerFilter", arguments={"rate": "half", "seed": 1})
+    with pytest.raises(CorpusError, match=r"SamplerFilter failed \(TypeError: .*'str'.*\): see ") as failed:
+        prepare_on_cluster(str(many), tmp_path / "store", settings(cluster={"filters": (wrong,)}), executor=executor)
+    log = Path(str(failed.value).rpartition(": see ")[2])
+    assert "Traceback" in log.read_text()
+    assert log.is_relative_to(tmp_path / "store")
+
+
+def test_what_an_earlier_attempt_failed_of_is_not_told_again(many, tmp_path, slurm):
+    (many / "bad.csv").write_text("other\nx\n")
+    with pytest.raises(CorpusError, match="bad.csv has no column"):
+        prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="slurm")
+    stand_in(tmp_path / "commands" / "sbatch", "print('Submitted batch job 8')")
+    with pytest.raises(CorpusError, match=r"1 of 1 tasks failed: see .*task_00000.log"):
+        prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="slurm")
+
+
+def test_what_jobs_are_to_do_is_for_its_owner_only(many, tmp_path, slurm):
+    stand_in(tmp_path / "commands" / "sbatch", "print('Submitted batch job 8')")
+    with pytest.raises(CorpusError, match="tasks failed"):
+        prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="slurm")
+    pickled = next((tmp_path / "store").rglob("executor.pik"))
+    between = [folder for folder in pickled.parents if folder.is_relative_to(tmp_path / "store")]
+    assert any(not folder.stat().st_mode & 0o077 for folder in between)
+
+
+SENT = """
+import os
+with open(os.environ["STUB_LOG"], "a") as log:
+    print("sent", file=log)
+print("Submitted batch job", len(open(os.environ["STUB_LOG"]).readlines()))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_cancels_all_jobs_that_were_sent(many, tmp_path, slurm, small_tasks, number):
+    stand_in(tmp_path / "commands" / "sbatch", SENT)
+    stand_in(tmp_path / "commands" / "squeue", f"import os; os.kill(os.getppid(), {int(number)}); print('running')")
+    cancelled = "import os, sys; open(os.environ['STUB_LOG'] + '.cancelled', 'w').write(' '.join(sys.argv[1:]))"
+    stand_in(tmp_path / "commands" / "scancel", cancelled)
+    one_a_job = settings(cluster={"slurm": {"max_array_size": 1}})
+    with stopped_at_once(), pytest.raises((StoppedError, KeyboardInterrupt)):
+        prepare_on_cluster(str(many), tmp_path / "store", one_a_job, executor="slurm")
+    jobs = len(slurm.read_text().splitlines())
+    assert jobs > 1
+    assert Path(f"{slurm}.cancelled").read_text().split() == [str(job + 1) for job in range(jobs)]
+
+
+@pytest.mark.parametrize("over", ["", "sys.exit('slurm_load_jobs error: Invalid job id specified')"])
+def test_a_queue_that_cannot_be_asked_is_asked_again(many, tmp_path, slurm, caplog, over):
+    asked = tmp_path / "asked"
+    stand_in(tmp_path / "commands" / "sbatch", "print('Submitted batch job 8')")
+    stand_in(
+        tmp_path / "commands" / "squeue",
+        f"""
+        import pathlib, sys
+        asked = pathlib.Path({str(asked)!r})
+        asked.write_text((asked.read_text() if asked.exists() else "") + "asked\\n")
+        if len(asked.read_text().splitlines()) < 3:
+            sys.exit("slurm_load_jobs error: Unable to contact slurm controller")
+        {over}
+        """,
+    )
+    with pytest.raises(CorpusError, match="1 of 1 tasks failed"):
+        prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="slurm")
+    assert asked.read_text().count("asked") == 3
+    assert "Unable to contact slurm controller): asking again" in caplog.text
 
 
 def test_a_job_array_is_no_place_to_send_job_arrays_from(many, tmp_path, monkeypatch):

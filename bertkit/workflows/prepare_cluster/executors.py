@@ -6,9 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
+from contextlib import contextmanager, redirect_stderr, suppress
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +24,8 @@ from datatrove.utils.logging import logger as datatrove_logger
 
 from bertkit.config.schema import ClusterConfig
 from bertkit.data.any_folder import AnyFolder
-from bertkit.errors import BertkitError, ConfigError, CorpusError
+from bertkit.data.pool import ordered_map
+from bertkit.errors import DISK_FULL, BertkitError, ConfigError, CorpusError
 from bertkit.workflows.prepare_cluster import ExecutorName
 
 logger = logging.getLogger(__name__)
@@ -30,6 +34,8 @@ logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS: Final = 2.0
 LOOKS_AFTER_THE_END: Final = 15
 ERROR_FOLDER: Final = "errors"
+REASON_CHARS: Final = 300
+DATATROVE: Final = "datatrove"
 
 
 @dataclass(frozen=True)
@@ -56,17 +62,23 @@ def run_stage(
 ) -> None:
     """Run the tasks of a stage that are not finished.
 
-    Raises:
-        BertkitError: a task failed; its message, or the folder of its log.
+    On this machine the folder of their logs is for its owner only: SLURM's jobs read there what they are to do, and
+    the URLs of that may hold a signature. Raises BertkitError when a task failed: its message, and where its log is.
     """
     if machines.executor == "slurm" and "SLURM_ARRAY_TASK_ID" in os.environ:
         raise ConfigError("--executor slurm sends job arrays itself: start it outside of one")
-    datatrove_logger.remove()
-    executor = _build(stage, machines, logs=logs.below(stage.name).url)
-    with _watched(executor, stage, on_progress):
-        _run(executor)
-    if missing := _unfinished(executor):
-        raise CorpusError(_what_failed(executor, logs.below(stage.name), missing))
+    folder = logs.below(stage.name)
+    if logs.path is not None:
+        logs.path.mkdir(parents=True, exist_ok=True)
+        logs.path.chmod(0o700)
+    # What an earlier attempt failed of is not what this one fails of.
+    folder.delete(ERROR_FOLDER)
+    with _silenced():
+        executor = _build(stage, machines, logs=folder.url)
+        with _watched(executor, stage, on_progress):
+            _run(executor)
+        if missing := _unfinished(executor):
+            raise CorpusError(_what_failed(executor, folder, missing))
 
 
 @contextmanager
@@ -96,24 +108,39 @@ def ray_started(machines: Machines) -> Iterator[None]:
 
 
 class _Quiet:
-    """Tasks log to the logging folder, not to the screen, and leave what a user can mend where the driver looks."""
+    """Tasks log to the logging folder, not to the screen, and leave what went wrong where the driver looks."""
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
         executor: Any = super()
+        datatrove_logger.enable(DATATROVE)
         try:
             with redirect_stderr(_Nowhere()):
                 return executor._run_for_rank(rank, local_rank, node_rank)
-        except BertkitError as error:
+        except Exception as error:
+            said = error if isinstance(error, BertkitError) else CorpusError(self._sentence(error, rank))
             with self.logging_dir.open(f"{ERROR_FOLDER}/{rank:05d}", "w") as file:  # type: ignore[attr-defined]
-                file.write(str(error))
-            raise
+                file.write(str(said))
+            if said is error or getattr(error, "errno", None) in DISK_FULL:
+                raise
+            raise said from error
+
+    def _sentence(self, error: Exception, rank: int) -> str:
+        """What a step of another author raised; the log has the traceback."""
+        frames = (frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__))
+        steps = [type(place).__name__ for place in frames if isinstance(place, PipelineStep)]
+        reason = " ".join(str(error).split())[:REASON_CHARS]
+        log = self.logging_dir.resolve_paths(f"logs/task_{rank:05d}.log")  # type: ignore[attr-defined]
+        return f"{steps[-1] if steps else 'a task'} failed ({type(error).__name__}: {reason}): see {log}"
 
     def save_executor_as_json(self, indent: int = 4) -> None:
         """Nothing: what tasks are given names every file of the corpus, and perhaps a secret in its URL."""
 
 
 class _Local(_Quiet, LocalPipelineExecutor):
-    pass
+    def run(self) -> None:
+        """Run the tasks in processes of bertkit's own: datatrove's would wait for ever for one that was killed."""
+        for _ in ordered_map(partial(_run_task, self), self.get_incomplete_ranks(), num_workers=self.workers):
+            pass
 
 
 class _Ray(_Quiet, RayPipelineExecutor):
@@ -122,20 +149,29 @@ class _Ray(_Quiet, RayPipelineExecutor):
 
 class _Slurm(_Quiet, SlurmPipelineExecutor):
     def run(self) -> None:
-        """Inside a job: its tasks. Outside: send the job and wait for its end; Ctrl-C cancels it."""
-        super().run()
-        if "SLURM_ARRAY_TASK_ID" in os.environ or self.job_id == -1:
+        """Inside a job: its tasks. Outside: send the jobs and wait for them; what ends the waiting cancels them."""
+        if "SLURM_ARRAY_TASK_ID" in os.environ:
+            super().run()
             return
         try:
-            while _unfinished(self) and self._is_queued():
-                time.sleep(SECONDS_BETWEEN_LOOKS)
-            # What the last tasks wrote may take a while to appear on a file system of the network.
-            for _ in range(LOOKS_AFTER_THE_END):
-                if _unfinished(self):
-                    time.sleep(SECONDS_BETWEEN_LOOKS)
-        except KeyboardInterrupt:
-            subprocess.run(["scancel", str(self.job_id)], check=False)
+            super().run()
+            self._wait()
+        except BaseException:
+            if self.job_id_retriever.ids:
+                with suppress(OSError):
+                    subprocess.run(["scancel", *self.job_id_retriever.ids], check=False)
             raise
+
+    def launch_merge_stats(self) -> None:
+        """Nothing: a job that nobody waits for would write into a folder that is deleted by then."""
+
+    def _wait(self) -> None:
+        while _unfinished(self) and self._is_queued():
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        # What the last tasks wrote may take a while to appear on a file system of the network.
+        for _ in range(LOOKS_AFTER_THE_END):
+            if _unfinished(self):
+                time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def get_sbatch_args(self, max_array: int = 1) -> dict[str, Any]:
         """The directives of the job script, but for a partition that is not given."""
@@ -143,28 +179,27 @@ class _Slurm(_Quiet, SlurmPipelineExecutor):
         return {name: value for name, value in arguments.items() if name != "partition" or value}
 
     def _is_queued(self) -> bool:
-        # An id that SLURM has forgotten is an error to squeue, and a job that is over to us.
         command = ["squeue", "--noheader", "--jobs", str(self.job_id)]
-        return bool(subprocess.run(command, capture_output=True, check=False).stdout.strip())
+        looked = subprocess.run(command, capture_output=True, text=True, check=False)
+        if looked.returncode == 0:
+            return bool(looked.stdout.strip())
+        # An id that SLURM has forgotten is an error to squeue, and a job that is over to us.
+        if "Invalid job id" in looked.stderr:
+            return False
+        reason = " ".join(looked.stderr.split()) or f"exit code {looked.returncode}"
+        logger.warning("%s", f"squeue cannot say how far the job is ({reason}): asking again", extra={"once": True})
+        return True
 
 
-def _end_with_parent() -> None:
-    """In a process just forked: see that it ends when its parent does, even when that is killed.
+@dataclass
+class _JobIds:
+    """Reads the id of a job from what sbatch says, and remembers it: one stage may need several arrays."""
 
-    datatrove's local executor forks one that manages its queues; left alone it would wait for ever.
-    """
-    parent = os.getppid()
+    ids: list[str] = field(default_factory=list)
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_end_with_parent)
+    def __call__(self, output: str) -> str:
+        self.ids.append(output.split()[-1])
+        return self.ids[-1]
 
 
 class _Nowhere:
@@ -178,6 +213,21 @@ class _Nowhere:
 
     def isatty(self) -> bool:
         return False
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """datatrove's own messages go nowhere outside of a task; a host program's loguru handlers stay as they are."""
+    datatrove_logger.disable(DATATROVE)
+    try:
+        yield
+    finally:
+        datatrove_logger.enable(DATATROVE)
+
+
+def _run_task(executor: PipelineExecutor, rank: int) -> None:
+    # Steps count while they run: each task has its own.
+    deepcopy(executor)._run_for_rank(rank)
 
 
 def _build(stage: Stage, machines: Machines, *, logs: str) -> PipelineExecutor:
@@ -196,6 +246,7 @@ def _build(stage: Stage, machines: Machines, *, logs: str) -> PipelineExecutor:
         partition=slurm.partition,
         qos=slurm.qos,
         max_array_size=slurm.max_array_size,
+        job_id_retriever=_JobIds(),
         job_name=f"bertkit-{stage.name}",
         env_command=slurm.env_command or f"export PATH={python}:$PATH",
         # SLURM takes whole numbers only.
@@ -207,10 +258,10 @@ def _run(executor: PipelineExecutor) -> None:
     try:
         executor.run()
     except FileNotFoundError as error:
-        if error.filename != "sbatch":
+        if error.filename not in ("sbatch", "squeue"):
             raise
         raise ConfigError(
-            "there is no sbatch here: run it where SLURM is installed, or with --executor local"
+            f"there is no {error.filename} here: run it where SLURM is installed, or with --executor local"
         ) from error
     except subprocess.CalledProcessError as error:
         raise ConfigError(f"sbatch refused the job (exit code {error.returncode}): check data.cluster.slurm") from error

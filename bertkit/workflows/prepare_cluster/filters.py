@@ -8,7 +8,7 @@ from datatrove.pipeline import extractors, filters, formatters
 from datatrove.pipeline.base import PipelineStep
 
 from bertkit.config.schema import FilterConfig
-from bertkit.errors import ConfigError, nearest
+from bertkit.errors import ConfigError, nearest, refused_as
 
 # What takes a Python function or a writer cannot be said in a recipe.
 NOT_IN_RECIPES: Final = ("LambdaFilter",)
@@ -43,10 +43,10 @@ def _build(config: FilterConfig) -> PipelineStep:
     for name in config.arguments:
         if name not in allowed:
             raise ConfigError(f"data.cluster.filters: {config.name} has no argument '{name}'{nearest(name, allowed)}")
-    try:
+    if "seed" in allowed and config.arguments.get("seed") is None:
+        raise ConfigError(f"data.cluster.filters: {config.name} draws at random: give its argument 'seed' a number")
+    with refused_as(ConfigError, f"data.cluster.filters: {config.name} cannot be made"):
         return _called(filter_class, config.arguments)
-    except (TypeError, ValueError, ImportError) as error:
-        raise ConfigError(f"data.cluster.filters: {config.name}: {error}") from error
 
 
 def _called(filter_class: Any, arguments: dict[str, Any]) -> PipelineStep:

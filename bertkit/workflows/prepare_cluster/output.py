@@ -2,7 +2,9 @@
 
 import io
 import logging
+import re
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 
@@ -10,34 +12,40 @@ from bertkit.data.any_folder import AnyFolder
 from bertkit.data.encode import IntArray
 from bertkit.data.manifest import MANIFEST_KEYS, PREPARING_KEYS, Manifest
 from bertkit.data.store import MANIFEST_FILE, PREPARING_FILE, SHARD_FOLDER, TOKENIZER_FOLDER, UNIGRAMS_FILE
-from bertkit.data.store_writer import WORK_FOLDER, refuse_different
+from bertkit.data.store_writer import refuse_different
 from bertkit.errors import CorpusError, redacted
 from bertkit.lock import LOCK_FILE
+from bertkit.whole import is_aside
 from bertkit.workflows.prepare import Identity
 
 logger = logging.getLogger(__name__)
+
+# The folder of a preparation's work by its mark.
+WorkOf = Callable[[str], AnyFolder]
+
+MISSING: Final = -1
 
 
 def complete_manifest(output: AnyFolder, identify: Callable[[], Identity]) -> Manifest | None:
     """The manifest of the complete store there; None when the place is free for it, or for going on with it.
 
     `identify` is called for a complete store only: it reads the whole corpus. Raises CorpusError when the place holds
-    another complete store, or something else.
+    another complete store, one that lacks a shard, or something else.
     """
     if _keys_of(output, MANIFEST_FILE) >= MANIFEST_KEYS:
         manifest = Manifest.from_json(output.read(MANIFEST_FILE).decode(errors="replace"))
         identity = identify()
         refuse_different(manifest, output.url, fingerprint=identity.fingerprint, settings=identity.settings)
-        _delete_leftovers(output)
+        _check_sizes(output, manifest)
         return manifest
-    if _begun_mark(output) is None and set(output.names()) - {LOCK_FILE, f".{PREPARING_FILE}.partial"}:
+    if begun_mark(output) is None and _holds_other_files(output):
         raise CorpusError(f"{output.url} holds other files: choose a new or empty folder as --output-dir")
     return None
 
 
-def begin_output(output: AnyFolder, work: AnyFolder, *, mark: str) -> None:
+def begin_output(output: AnyFolder, work_of: WorkOf, *, mark: str) -> None:
     """Mark a place as a store in the making; what another corpus or other settings left unfinished there goes."""
-    begun = _begun_mark(output)
+    begun = begun_mark(output)
     if begun == mark:
         logger.info("%s", f"continuing the interrupted preparation in {redacted(output.url)}")
         return
@@ -47,7 +55,8 @@ def begin_output(output: AnyFolder, work: AnyFolder, *, mark: str) -> None:
             f"{redacted(output.url)} holds an unfinished token store of another corpus or of other settings: "
             "beginning anew",
         )
-    work.delete()
+        work_of(begun).delete()
+    work_of(mark).delete()
     for name in (TOKENIZER_FOLDER, SHARD_FOLDER):
         output.delete(name)
     output.write_json(PREPARING_FILE, {"fingerprint": mark})
@@ -63,19 +72,42 @@ def finish_output(output: AnyFolder, work: AnyFolder, manifest: Manifest, *, uni
     np.save(buffer, unigram_counts, allow_pickle=False)
     output.write(UNIGRAMS_FILE, buffer.getvalue())
     output.write(MANIFEST_FILE, manifest.to_json().encode())
+    delete_leftovers(output, work)
+
+
+def delete_leftovers(output: AnyFolder, work: AnyFolder) -> None:
+    """Delete what is no part of a store that is complete; the mark is the last, for it says that this is ours."""
     work.delete()
-    _delete_leftovers(output)
+    for folder in (output, output.below(TOKENIZER_FOLDER)):
+        for name in filter(is_aside, folder.names()):
+            folder.delete(name)
+    output.delete(PREPARING_FILE)
 
 
-def _delete_leftovers(output: AnyFolder) -> None:
-    for name in (WORK_FOLDER, PREPARING_FILE):
-        output.delete(name)
-
-
-def _begun_mark(output: AnyFolder) -> str | None:
+def begun_mark(output: AnyFolder) -> str | None:
+    """The mark of the preparation that was begun there, and neither finished nor tidied up; None when there is none."""
     if _keys_of(output, PREPARING_FILE) != PREPARING_KEYS:
         return None
-    return str(output.read_json(PREPARING_FILE)["fingerprint"])
+    mark = str(output.read_json(PREPARING_FILE)["fingerprint"])
+    # It becomes the name of a folder that is deleted.
+    return mark if re.fullmatch("[0-9a-f]{32}", mark) else None
+
+
+def _holds_other_files(output: AnyFolder) -> bool:
+    """Whether there is more than what a preparation leaves that was killed while it made its mark."""
+    return any(name != LOCK_FILE and not is_aside(name, PREPARING_FILE) for name in output.names())
+
+
+def _check_sizes(output: AnyFolder, manifest: Manifest) -> None:
+    sizes = output.below(SHARD_FOLDER).sizes()
+    for shard in (shard for split in manifest.splits.values() for shard in split.shards):
+        size = sizes.get(shard.name, MISSING)
+        # Not every file system tells a size.
+        if size is not None and size != shard.size:
+            found = "is missing" if size == MISSING else f"has {size:,} bytes instead of {shard.size:,}"
+            raise CorpusError(
+                f"{SHARD_FOLDER}/{shard.name} at {output.url} {found}: delete {output.url} and prepare the corpus again"
+            )
 
 
 def _keys_of(output: AnyFolder, name: str) -> frozenset[str]:

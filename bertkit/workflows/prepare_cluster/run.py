@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,10 +59,17 @@ def run_preparation(
     """
     source = open_corpus(corpus, single.reading_options(config))
     job = _Job(source, config, AnyFolder(_absolute(str(output_dir))), executor, on_progress or (lambda *_: None))
-    if complete := outputs.complete_manifest(job.output, lambda: job.identify(source.fingerprint())):
+    identify = cache(lambda: job.identify(source.fingerprint()))
+    complete = outputs.complete_manifest(job.output, identify)
+    if complete and outputs.begun_mark(job.output) is None:
         return single.summarize(redacted(str(output_dir)), complete, reused=True)
     with job.claimed():
-        outputs.begin_output(job.output, job.work, mark=job.mark)
+        # Another process may have made it since; or one that made it was killed before it had tidied up.
+        if complete := outputs.complete_manifest(job.output, identify):
+            if begun := outputs.begun_mark(job.output):
+                outputs.delete_leftovers(job.output, job.work_of(begun))
+            return single.summarize(redacted(str(output_dir)), complete, reused=True)
+        outputs.begin_output(job.output, job.work_of, mark=job.mark)
         choice, notes = job.read()
         survey = job.survey(choice, notes)
         single.check_survey(survey, source.location, needs_pairs=needs_pairs)
@@ -96,8 +104,12 @@ class _Job:
         )
         begun = json.dumps([FORMAT_VERSION, self.settings, listing_hash(source), cluster.task_mb], sort_keys=True)
         self.mark = xxhash.xxh3_128_hexdigest(begun.encode())
-        shared = AnyFolder(_absolute(cluster.work_dir)).below(f"bertkit-{self.mark}") if cluster.work_dir else None
-        self.work = shared or output.below(WORK_FOLDER)
+        self.shared = AnyFolder(_absolute(cluster.work_dir)) if cluster.work_dir else None
+        self.work = self.work_of(self.mark)
+
+    def work_of(self, mark: str) -> AnyFolder:
+        """Where what is made in between lies, of the preparation of this mark."""
+        return self.shared.below(f"bertkit-{mark}") if self.shared else self.output.below(WORK_FOLDER)
 
     def identify(self, source_fingerprint: str) -> single.Identity:
         """What the store is made from."""
@@ -109,6 +121,8 @@ class _Job:
         folder = self.output.path
         if folder is not None:
             make_folder(folder)
+        if self.shared:
+            self.shared.make()
         with (
             full_disk_named(folder) if folder is not None else nullcontext(),
             FolderLock(folder) if folder is not None else nullcontext(),
