@@ -151,10 +151,15 @@ class Heartbeat(threading.Thread):
                 self._on_gone(self._holder, True)
 
     def say_done(self) -> None:
-        """Tells the others that this process ends because its work is done."""
+        """Tells the others that this process ends because its work is done; the main one waits until all have said so.
+
+        It may hold the store that the others still talk through.
+        """
         # Whoever holds the store may be done, and gone, already.
         with suppress(RuntimeError):
             self._store.set(f"done/{self._rank}", "")
+            while self._rank == 0 and not self._store.check([f"done/{rank}" for rank in range(self._number)]):
+                time.sleep(POLL_S)
 
     def stop(self) -> None:
         """Ends the thread."""

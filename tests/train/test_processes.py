@@ -117,6 +117,25 @@ def test_one_whose_work_is_done_is_not_missed():
     assert told == []
 
 
+def test_the_main_process_does_not_leave_with_the_store_before_the_others_are_done():
+    main, other = launch_of(2)
+    order = []
+
+    def work(process, name, seconds):
+        with process.watched():
+            time.sleep(seconds)
+            # Said inside, where main would have gone long ago.
+            order.append(name if name == "other" else "main is done")
+        order.append(f"{name} left")
+
+    threads = [threading.Thread(target=work, args=each) for each in ((main, "main", 0), (other, "other", 0.5))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert order.index("main is done") < order.index("other") < order.index("main left")
+
+
 def test_several_processes_need_a_place_to_meet(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):

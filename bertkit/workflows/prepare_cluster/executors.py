@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -93,6 +94,7 @@ def ray_started(machines: Machines) -> Iterator[None]:
         yield
         return
     address = machines.cluster.ray_address or os.environ.get("RAY_ADDRESS")
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
@@ -101,6 +103,9 @@ def ray_started(machines: Machines) -> Iterator[None]:
             ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(f"Ray cannot be reached at {address}: {error}; check data.cluster.ray_address") from error
+    if threading.current_thread() is threading.main_thread():
+        # Ray would have SIGTERM end this process by an exit code of its own.
+        signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:
