@@ -24,7 +24,7 @@ STARTED_HERE: Final = "BERTKIT_STARTED_HERE"
 SIGNALS: Final = "SIGTERM,SIGINT,SIGHUP,SIGUSR1"
 # For what a signal asks of every process: the end of a step, an evaluation, a checkpoint.
 GRACE_S: Final = 300
-BUG_EXIT, GONE_EXIT = 1, 75
+BUG_EXIT: Final = 1
 
 
 def start_processes(number: int | None) -> None:
@@ -118,13 +118,15 @@ def _run_in(number: int, command: list[str]) -> int:
 
 def _tell(error: Any, number: int) -> int:
     """Says how the first process failed where it could not say so itself."""
+    from bertkit.train.processes import ProcessGoneError
+
     rank, failure = error.get_first_failure()
     if failure.exitcode < 0:
         say_error(
             f"process {rank} of {number} was ended by {failure.signal_name()}, so the others were stopped: the same "
             "command goes on from the last checkpoint"
         )
-        return GONE_EXIT
+        return ProcessGoneError.exit_code
     if failure.exitcode == BUG_EXIT:
         say_error(f"process {rank} of {number} failed, so the others were stopped: what it said stands above")
     return int(failure.exitcode)

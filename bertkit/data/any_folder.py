@@ -13,6 +13,7 @@ from typing import IO, Any
 import fsspec
 import numpy as np
 
+from bertkit.data.sources import is_local
 from bertkit.errors import DISK_FULL, BertkitError, CorpusError
 from bertkit.whole import written_whole
 
@@ -27,8 +28,7 @@ class AnyFolder:
     def path(self) -> Path | None:
         """Where it lies on this machine; None when it lies elsewhere."""
         filesystem, root = self._place()
-        protocol = filesystem.protocol
-        return Path(root) if "file" in ((protocol,) if isinstance(protocol, str) else protocol) else None
+        return Path(root) if is_local(filesystem) else None
 
     def below(self, name: str) -> "AnyFolder":
         """A folder inside this one."""

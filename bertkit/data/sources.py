@@ -105,14 +105,14 @@ class SourceFile:
                 f"{self.name} does not follow its encoding ({error}): set data.encoding to the right one"
             ) from error
         except (EOFError, OSError) as error:
-            if _is_local(self.filesystem):
+            if is_local(self.filesystem):
                 raise CorpusError(f"cannot read {self.name}: {error}; mend the file or move it away") from error
             raise _unreachable(self.name, error) from error
         except Exception as error:
             module = type(error).__module__.partition(".")[0]
             if module in DECOMPRESSORS:
                 raise CorpusError(f"cannot decompress {self.name}: {error}; the file is damaged") from error
-            if _is_local(self.filesystem) or module in ("builtins", "bertkit"):
+            if is_local(self.filesystem) or module in ("builtins", "bertkit"):
                 raise
             # What is neither Python's nor ours is the remote file system's: each raises classes of its own.
             raise _unreachable(self.name, error) from error
@@ -163,7 +163,7 @@ def _list_sources(filesystem: Any, root: str) -> list[SourceFile] | None:
     if filesystem.isfile(root):
         return [_source(filesystem, root, name=PurePosixPath(root).name, unknown="txt")]
     if filesystem.isdir(root):
-        paths = sorted(_walk(root) if _is_local(filesystem) else filesystem.find(root))
+        paths = sorted(_walk(root) if is_local(filesystem) else filesystem.find(root))
         unknown = ""
     elif glob.has_magic(root):
         paths = sorted(path for path in filesystem.glob(root) if filesystem.isfile(path))
@@ -215,7 +215,7 @@ def _as_text(binary: Any, *, encoding: str, newline: str | None) -> io.TextIOWra
 
 
 def _source(filesystem: Any, path: str, *, name: str, unknown: str) -> SourceFile:
-    if not _is_local(filesystem):
+    if not is_local(filesystem):
         # The query of a signed URL is a secret, and no part of the name.
         name = name.partition("?")[0]
     elif _is_endless(path):
@@ -278,6 +278,7 @@ def _fixed_part(pattern: str) -> str:
     return "/".join(parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
 
 
-def _is_local(filesystem: Any) -> bool:
+def is_local(filesystem: Any) -> bool:
+    """Whether a file system of fsspec is this machine's own."""
     protocol = filesystem.protocol
     return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
