@@ -39,13 +39,13 @@ class _Words:
         return counted
 
 
-def _featurize(
-    examples: Sequence[Example], encoder: TextEncoder, options: ProblemOptions, with_targets: bool
+def featurize_words(
+    examples: Sequence[Example], encoder: TextEncoder, options: ProblemOptions, *, every_piece: bool = False
 ) -> Features:
     """One feature a sentence, or windows of whole words; a word counts in the one window that sees most around it.
 
-    Raises:
-        TaskError: a sentence has no labels, not one a word, or one that is not in `options.labels`; names the row.
+    alignment "word": [T] the number, within its sentence, of the word that a token speaks for, and -1 for none. The
+    first piece of a word speaks for it, or with `every_piece` all of those that see most.
     """
     room = options.max_seq_length - 2
     words = _encode_words(examples, encoder, room=room)
@@ -55,14 +55,27 @@ def _featurize(
     first_pieces_E = words.piece_bounds[words.word_bounds[:-1]]
     rows = [encoder.row(words.ids[start:end]) for start, end in windows_W2 + first_pieces_E[text_of_W].reshape(-1, 1)]
     features = assemble_features(rows, text_of_W, num_cut=words.num_cut)
-    word_T = _speaking_pieces(features, words, text_of_W, windows_W2)
-    aligned = {
-        "word": np.where(word_T < 0, -1, word_T - words.word_bounds[_example_of_token(features)]).astype(np.int32)
-    }
+    word_T = _speaking_pieces(features, words, text_of_W, windows_W2, every_piece=every_piece)
+    aligned = np.where(word_T < 0, -1, word_T - words.word_bounds[_example_of_token(features)])
+    return replace(features, alignment={"word": aligned.astype(np.int32)})
+
+
+def _featurize(
+    examples: Sequence[Example], encoder: TextEncoder, options: ProblemOptions, with_targets: bool
+) -> Features:
+    """The words of every sentence, and their labels.
+
+    Raises:
+        TaskError: a sentence has no labels, not one a word, or one that is not in `options.labels`; names the row.
+    """
+    features = featurize_words(examples, encoder, options)
     if not with_targets:
-        return replace(features, alignment=aligned)
+        return features
+    first_words_E = np.cumsum([0, *(len(example.texts) for example in examples)])
+    word_T = features.alignment["word"]
+    word_T = np.where(word_T < 0, -1, word_T + first_words_E[_example_of_token(features)])
     labels_P = np.array([IGNORED, *_label_ids(examples, options.labels)], np.int64)
-    return replace(features, alignment=aligned, token_targets={"labels": labels_P[word_T + 1]})
+    return replace(features, token_targets={"labels": labels_P[word_T + 1]})
 
 
 def _encode_words(examples: Sequence[Example], encoder: TextEncoder, *, room: int) -> _Words:
@@ -83,10 +96,13 @@ def _encode_words(examples: Sequence[Example], encoder: TextEncoder, *, room: in
     )
 
 
-def _speaking_pieces(features: Features, words: _Words, text_of_W: Array, windows_W2: Array) -> Array:
+def _speaking_pieces(
+    features: Features, words: _Words, text_of_W: Array, windows_W2: Array, *, every_piece: bool
+) -> Array:
     """[T] the number among all words of the one that a token speaks for, -1 where it speaks for none."""
-    word_of_piece = np.full(len(words.ids), -1)
-    word_of_piece[words.piece_bounds[:-1]] = np.arange(len(words.piece_bounds) - 1)
+    word_of_piece = np.repeat(np.arange(len(words.piece_bounds) - 1), np.diff(words.piece_bounds))
+    if not every_piece:
+        word_of_piece = np.where(np.isin(np.arange(len(words.ids)), words.piece_bounds[:-1]), word_of_piece, -1)
     first_pieces_W = words.piece_bounds[words.word_bounds[text_of_W]]
     piece_K = window_tokens(windows_W2) + np.repeat(first_pieces_W, windows_W2[:, 1] - windows_W2[:, 0])
     word_T = np.full(len(features.input_ids), -1)
