@@ -1,0 +1,116 @@
+"""What BERT is given for a sentence or a pair: word pieces, ids, segments, positions, and what would be masked."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertkit.config.schema import MaskingConfig, PretrainConfig
+from bertkit.data.masking import mask_tokens
+from bertkit.data.store import TOKENIZER_FOLDER
+from bertkit.data.texts import TextEncoder, cut_pair
+from bertkit.data.tokenizer import LoadedTokenizer, load_tokenizer
+from bertkit.errors import ConfigError
+from bertkit.workflows.runs import RunFolder, newest_run
+
+# Room of BERT's own; a tokenizer that was never told of a length says a number beyond any.
+LONGEST = 512
+
+
+@dataclass(frozen=True)
+class InputToken:
+    """One position of the input: the sum of its word, segment and position embedding goes into the encoder.
+
+    masked_as: what would stand here in pre-training if the token were chosen, as it is in this draw; None if not.
+    """
+
+    position: int
+    piece: str
+    input_id: int
+    token_type_id: int
+    masked_as: str | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The input representation of a text (Devlin et al. 2019, figure 2), and the pieces that found no room."""
+
+    tokenizer: str
+    tokens: tuple[InputToken, ...]
+    num_cut: int
+    mlm_probability: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def explain(
+    text: str, pair: str | None = None, *, source: str | None = None, seed: int = 0, max_seq_length: int | None = None
+) -> Explanation:
+    """Encodes a text, or a pair, as pre-training would, and draws masks from `seed`.
+
+    source: a run, a prepared store, or a BERT's folder or Hub id; the newest run if left out.
+
+    Raises:
+        ConfigError: the text is empty, there is no room for it, or the run has no tokenizer yet.
+        CorpusError: the source holds no tokenizer.
+        CheckpointError: no source was named and there is no run.
+    """
+    name, folder, masking = _tokenizer_of(source)
+    tokenizer = load_tokenizer(folder)
+    pieces = [each.ids for each in TextEncoder(tokenizer).encode([text] if pair is None else [text, pair])]
+    if not all(len(each) for each in pieces):
+        raise ConfigError("there is nothing to explain in an empty text: give one with letters in it")
+    room = (max_seq_length or min(tokenizer.pretrained.model_max_length, LONGEST)) - (2 if pair is None else 3)
+    if room < len(pieces):
+        raise ConfigError(f"{max_seq_length} tokens leave no room for the text beside [CLS] and [SEP]: raise it")
+    lengths = [len(each) for each in pieces]
+    kept = [min(lengths[0], room)] if pair is None else list(cut_pair(*lengths, room=room))
+    row_T, second = TextEncoder(tokenizer).row(*(each[:n] for each, n in zip(pieces, kept, strict=True)))
+    tokens = _tokens(row_T, second, tokenizer, masking, seed)
+    return Explanation(name, tokens, sum(lengths) - sum(kept), masking.mlm_probability)
+
+
+def _tokens(
+    row_T: Any, second: int, tokenizer: LoadedTokenizer, masking: MaskingConfig, seed: int
+) -> tuple[InputToken, ...]:
+    vocabulary = tokenizer.vocabulary
+    masked = mask_tokens(
+        row_T,
+        vocabulary.is_special[row_T],
+        vocab_size=vocabulary.size,
+        mask_id=vocabulary.mask_id,
+        mlm_probability=masking.mlm_probability,
+        mask_share=masking.mask_share,
+        random_share=masking.random_share,
+        generator=np.random.default_rng(seed),
+        word_starts_T=~vocabulary.is_continuation[row_T] if masking.whole_word else None,
+    )
+    chosen = set(masked.masked_positions_M.tolist())
+    return tuple(
+        InputToken(
+            position,
+            vocabulary.pieces[token],
+            int(token),
+            int(position >= second),
+            vocabulary.pieces[masked.input_ids_T[position]] if position in chosen else None,
+        )
+        for position, token in enumerate(row_T)
+    )
+
+
+def _tokenizer_of(source: str | None) -> tuple[str, str, MaskingConfig]:
+    """A name to show, what transformers can open, and how that run masks, or the paper does."""
+    run = newest_run() if source is None else RunFolder(Path(source))
+    name = source or str(run.path)
+    masking = MaskingConfig()
+    if run.is_run() and not run.is_finetuning():
+        masking = run.read_config(PretrainConfig).masking
+    for folder in (run.export, run.tokenizer, run.store / TOKENIZER_FOLDER):
+        if (folder / "tokenizer.json").is_file():
+            return name, str(folder), masking
+    if run.is_run():
+        raise ConfigError(f"{name} has no tokenizer yet: let it prepare its text first")
+    return name, name, masking
