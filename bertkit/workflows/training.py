@@ -19,6 +19,7 @@ from bertkit.data.loader import Position, Prefetched, StepBatch
 from bertkit.errors import ConfigError
 from bertkit.train.budget import Budget, LearningRate
 from bertkit.train.checkpoint import save_checkpoint
+from bertkit.train.energy import require_meter
 from bertkit.train.loop import Batch, LossTerm, MemoryExceededError, StepReport, add_gradients, train_steps
 from bertkit.train.optim import build_optimizer
 from bertkit.train.setup import anyone, build_accelerator, main_says
@@ -49,8 +50,11 @@ def build_run_accelerator(train: TrainConfig | FinetuneTrainConfig, every: Every
     """The accelerator of a run.
 
     Raises:
-        ConfigError: the global batch does not divide over the processes, or the device lacks the precision.
+        ConfigError: the global batch does not divide over the processes, the device lacks the precision, or a package
+            is not installed.
     """
+    if every.energy:
+        require_meter()
     accelerator = build_accelerator(train.precision, run_dir=run_dir, trackers=every.trackers)
     require_divisible(train, accelerator.num_processes)
     return accelerator
@@ -262,10 +266,12 @@ def drive(
     watch: Watcher,
     evaluate: Callable[[], Mapping[str, float]],
     save: Callable[[], object],
+    notice: Callable[[Mapping[str, float]], object] = lambda row: None,
     selects: bool = False,
 ) -> str | None:
     """Runs training to its end or to a signal, saved either way; returns the signal's name, None at the end.
 
+    `notice` sees every row of the log, once it is written.
     Where training `selects` among its checkpoints, one is evaluated at the end too, and all evaluated ones are saved.
     """
     window, saved_s, saved_step = Window(), time.monotonic(), state.step
@@ -276,10 +282,13 @@ def drive(
             numbers = window.take(state) if state.step % every.log_steps == 0 or status.progress >= 1 else {}
             if numbers:
                 log.write(numbers)
+                notice(numbers)
             watch.training(replace(status, numbers=numbers))
             evaluates = every.evaluate_steps is not None and state.step % every.evaluate_steps == 0
             if evaluates or (selects and status.progress >= 1):
-                log.write({"step": state.step, **evaluate()})
+                scores = {"step": state.step, **evaluate()}
+                log.write(scores)
+                notice(scores)
                 evaluates = True
             stop = anyone(accelerator, signals.received is not None)
             if stop or (selects and evaluates) or _is_due(every, state.step, since_s=saved_s, accelerator=accelerator):
