@@ -1,0 +1,172 @@
+"""What the doctor looks at, and what it says of a machine or a run that is not well."""
+
+import json
+import subprocess
+import sys
+from collections import namedtuple
+
+import pytest
+import torch
+from test_health import config_of
+from toy_corpus import write_corpus
+from typer.testing import CliRunner
+
+from bertkit.cli import app
+from bertkit.errors import CheckpointError
+from bertkit.workflows import doctor
+from bertkit.workflows.doctor import machine
+from bertkit.workflows.pretrain import pretrain
+from bertkit.workflows.runs import RunFolder
+
+Usage = namedtuple("Usage", "total used free")
+Memory = namedtuple("Memory", "total available")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("doctor")
+    pretrain(config_of(write_corpus(folder / "corpus"), 4), folder / "runs" / "toy")
+    return folder
+
+
+def by_name(checks):
+    return {check.name: check for check in checks}
+
+
+def test_a_well_machine_with_a_finished_run_has_nothing_to_mend(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    found = CliRunner().invoke(app, ["doctor", "--json"])
+    assert found.exit_code == 0, found.output
+    checks = {check["name"]: check for check in json.loads(found.stdout)}
+    assert not any(check["status"] == "problem" for check in checks.values())
+    assert {"bertkit", "packages", "processor", "accelerators", "this folder", "Hub"} < set(checks)
+    assert checks["runs/toy"]["text"] == "finished, step 4"
+    assert checks["health"]["status"] == "ok"
+
+
+def test_without_a_run_the_machine_is_examined(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert by_name(doctor.examine())["newest run"].text == "there is none under runs/ yet"
+
+
+def test_a_folder_that_is_no_run_is_one_line(tmp_path):
+    found = CliRunner().invoke(app, ["doctor", str(tmp_path)])
+    assert found.exit_code == 2
+    assert "is not a run folder" in found.stderr
+    with pytest.raises(CheckpointError):
+        doctor.examine(tmp_path)
+
+
+def test_a_package_of_another_version_is_a_problem_with_its_remedy_and_exit_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    needed = ["torch>=99", "no-such-package>=1", "numpy>=1.26", 'ray>=99; extra == "cluster"']
+    monkeypatch.setattr(machine, "requires", lambda name: needed)
+    found = CliRunner().invoke(app, ["doctor"])
+    assert found.exit_code == 2
+    said = " ".join(found.stdout.split())
+    assert "is installed, >=99 is needed" in said
+    assert "no-such-package is not installed" in said
+    assert "pip install --upgrade bertkit" in said
+    assert "ray 2" not in said
+
+
+def test_too_many_threads_and_too_little_memory_are_worth_a_look(monkeypatch):
+    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: Memory(8e9, 1e9))
+    assert "end other programs" in by_name(doctor.machine.check_devices())["processor"].text
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(machine.torch, "get_num_threads", lambda: 64)
+    assert "set OMP_NUM_THREADS to 1 at the most" in by_name(machine.check_devices())["processor"].text
+
+
+def test_a_torch_for_cuda_without_a_gpu_is_worth_a_look(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    check = by_name(machine.check_devices())["accelerators"]
+    assert check.status == "warning"
+    assert "nvidia-smi" in check.text
+
+
+@pytest.mark.parametrize(("factor", "says"), [(None, "cannot multiply"), (2.0, "multiplies wrongly")])
+def test_a_device_that_fails_or_miscalculates_is_a_problem(monkeypatch, factor, says):
+    def broken(self, other):
+        if factor is None:
+            raise RuntimeError("CUDA error: no kernel image is available\nmore")
+        return torch.mm(self, other) * (factor if self is not ones_cpu else 1.0)
+
+    ones_cpu = torch.ones(64, 64)
+    monkeypatch.setattr(machine.torch, "ones", lambda *shape: ones_cpu)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device: self.clone())
+    monkeypatch.setattr(torch.Tensor, "__matmul__", broken)
+    check = machine._working(torch.device("cuda", 0), "a GPU")
+    assert check.status == "problem"
+    assert says in check.text
+    assert "more" not in check.text
+
+
+def test_disks_that_are_full_or_read_only_are_told(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: Usage(1e12, 1e12, 1e9))
+    assert by_name(machine.check_disks())["this folder"].status == "warning"
+    monkeypatch.setattr(machine.os, "access", lambda path, mode: False)
+    check = by_name(machine.check_disks())["this folder"]
+    assert check.status == "problem"
+    assert "cannot be written" in check.text
+
+
+def test_caches_say_what_they_hold_and_links_are_not_counted_twice(monkeypatch, tmp_path):
+    (tmp_path / "blob").write_bytes(b"x" * 20_000_000)
+    (tmp_path / "link").symlink_to(tmp_path / "blob")
+    monkeypatch.setattr(machine.constants, "HF_HOME", str(tmp_path))
+    checks = by_name(machine.check_caches())
+    assert "0.02 GB held" in checks["Hugging Face cache"].text
+
+
+def test_a_token_is_said_to_be_there_and_never_shown(monkeypatch):
+    canary = "hf_" + "canary" * 6
+    monkeypatch.setenv("HF_TOKEN", canary)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (check,) = machine.check_hub()
+    assert "a token is there" in check.text
+    assert "HF_HUB_OFFLINE is set" in check.text
+    assert canary not in check.text
+
+
+def test_a_damaged_checkpoint_is_worth_a_look(trained):
+    saved = sorted((trained / "runs" / "toy" / "checkpoints").glob("step-*"))[0]
+    whole = (saved / "model.safetensors").read_bytes()
+    (saved / "model.safetensors").write_bytes(whole[:-10])
+    try:
+        check = by_name(doctor.examine(trained / "runs" / "toy"))[saved.name]
+    finally:
+        (saved / "model.safetensors").write_bytes(whole)
+    assert check.status == "warning"
+    assert "passed over" in check.text
+
+
+def test_a_stopped_run_says_how_to_go_on_and_one_under_way_that_it_is(trained):
+    run = RunFolder(trained / "runs" / "toy")
+    results = run.results_file.read_text(encoding="utf-8")
+    run.results_file.unlink()
+    (run.path / ".lock").touch()  # left by a kill
+    holder = "import sys; from pathlib import Path; from bertkit.lock import FolderLock\n"
+    holder += "lock = FolderLock(Path(sys.argv[1])); lock.take(); print('taken', flush=True); sys.stdin.readline()"
+    try:
+        text = by_name(doctor.examine(run.path))[str(run.path)].text
+        assert text == "stopped, step 4 logged, step-0000004 saved: the same command goes on from there"
+        command = [sys.executable, "-c", holder, str(run.path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "taken\n"
+            assert by_name(doctor.examine(run.path))[str(run.path)].text == "under way, step 4 logged"
+            process.communicate("\n", timeout=60)
+    finally:
+        run.results_file.write_text(results, encoding="utf-8")
+
+
+def test_a_collapsed_fine_tuning_run_is_told(tmp_path):
+    (tmp_path / "config.yaml").write_text("task: {name: glue/rte}\n", encoding="utf-8")
+    (tmp_path / "environment.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "results.json").write_text('{"collapsed": "one answer for everything"}', encoding="utf-8")
+    check = by_name(doctor.examine(tmp_path))["health"]
+    assert check.status == "warning"
+    assert "--stable" in check.text
