@@ -24,6 +24,11 @@ def counted(corpus):
     return counts
 
 
+def told(survey):
+    """What a survey says, in values that compare: from Python 3.13 on a dataclass with an array in it does not."""
+    return {**vars(survey), "heldout": survey.heldout.tolist()}
+
+
 @pytest.mark.parametrize("sampled_hashes", [1 << 22, 64])
 def test_surveys_of_parts_add_up_to_the_survey_of_the_whole(corpus, monkeypatch, sampled_hashes):
     monkeypatch.setattr(seen_module, "SAMPLED_HASHES", sampled_hashes)
@@ -32,7 +37,7 @@ def test_surveys_of_parts_add_up_to_the_survey_of_the_whole(corpus, monkeypatch,
     for part in cut_corpus(corpus, part_bytes=1):
         added.merge(counted(part).as_arrays())
     nothing = ReadingNotes(), whole.as_arrays()["lines"]
-    assert added.surveyed(*nothing) == whole.surveyed(*nothing)
+    assert told(added.surveyed(*nothing)) == told(whole.surveyed(*nothing))
     assert added.documents == 35
     assert len(added.surveyed(*nothing).excerpts) == 9
 
