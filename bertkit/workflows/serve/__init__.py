@@ -1,0 +1,1 @@
+"""`bertkit serve`: a model behind a local page and a small JSON API."""

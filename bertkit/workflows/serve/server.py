@@ -1,0 +1,164 @@
+"""From the name of a model to a server that answers until it is told to stop."""
+
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from bertkit.errors import ConfigError, redacted
+from bertkit.train.signals import StopSignals
+from bertkit.workflows.finetuned import open_finetuned
+from bertkit.workflows.predict import prediction_precision
+from bertkit.workflows.runs import RunFolder, newest_run
+from bertkit.workflows.serve.asked import Limits, Served
+from bertkit.workflows.serve.heads import HeadModel
+from bertkit.workflows.serve.masks import MaskModel
+from bertkit.workflows.source import open_bert_config
+
+if TYPE_CHECKING:
+    import uvicorn
+
+logger = logging.getLogger(__name__)
+
+PACKAGES: Final = ("starlette", "uvicorn")
+_MASK_HEADS: Final = ("ForPreTraining", "ForMaskedLM")
+# As many as may wait to be accepted while the model opens.
+_BACKLOG: Final = 2048
+# Longer than clients and proxies keep a connection for another request: whoever closes first should be the client, or a
+# request may be on its way to a connection that is gone.
+_IDLE_S: Final = 75
+# For answers that are under way when the server stops, beyond their own limit.
+_GRACE_S: Final = 5
+
+
+@dataclass(frozen=True)
+class ServeSummary:
+    """How many requests were answered and refused, and the signal that ended it."""
+
+    source: str
+    answered: int
+    refused: int
+    stopped_by: str
+
+
+def serve(
+    source: str | Path | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits | None = None,
+    on_ready: Callable[[str, str], None] = lambda source, address: None,
+) -> ServeSummary:
+    """Serves a run, a BERT folder or a Hub id, the newest run if none is named, until a signal stops it.
+
+    port: 0 for any free one. on_ready: is told the model and the address once requests are answered. A signal lets the
+    requests under way finish; a second Ctrl-C does not.
+
+    Raises:
+        ConfigError: a package is missing, the port is taken, or there is no such model; says what to do.
+    """
+    _require_packages()
+    from bertkit.workflows.serve.app import Counts, build_app
+
+    # Before the model is opened: a port that is taken is told at once.
+    with closing(_listen(host, port)) as listener:
+        name = str(source or newest_run().path)
+        logger.info("opening %s", redacted(name))
+        counts, limits = Counts(), limits or Limits()
+        app = build_app(open_served(name), source=redacted(name), limits=limits, host=host, counts=counts)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
+        with StopSignals() as signals:
+            server = _build_server(app, limits, signals, on_ready=lambda: on_ready(name, address))
+            server.run(sockets=[listener])
+    return ServeSummary(name, counts.answered, counts.refused, signals.received.name if signals.received else "SIGTERM")
+
+
+def open_served(source: str) -> Served:
+    """The model of a run, a folder or a Hub id by what its head can do.
+
+    Raises:
+        ConfigError: there is no such model, or it has no head.
+        CheckpointError: the run is not finished.
+    """
+    run = RunFolder(Path(source))
+    is_suite = not run.is_run() and (run.path / "results.json").is_file()
+    if not run.is_finetuning() and not is_suite and _has_mask_head(source):
+        return MaskModel.open(source)
+    return HeadModel(open_finetuned(source, precision=prediction_precision()))
+
+
+def _has_mask_head(source: str) -> bool:
+    try:
+        config = open_bert_config(source)
+    except ConfigError as error:
+        # Here the model is an argument.
+        raise ConfigError(str(error).removeprefix("--from ")) from error
+    return str(next(iter(config.architectures or []), "")).endswith(_MASK_HEADS)
+
+
+def _require_packages() -> None:
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+        raise ConfigError(
+            f"bertkit serve needs {' and '.join(missing)}, which is not installed: pip install 'bertkit[serve]'"
+        )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; those who come before the model is open wait a moment.
+
+    Raises:
+        ConfigError: it cannot be had; names the option to change.
+    """
+    if not host.strip():
+        raise ConfigError("--host is empty: give 127.0.0.1, or leave it out")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigError(_why_not(host, port, error)) from error
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    if error.errno in (errno.EADDRINUSE, errno.EACCES) and not isinstance(error, socket.gaierror):
+        why = "is in use" if error.errno == errno.EADDRINUSE else "is the system's own"
+        return f"port {port} {why}: give another with --port, or --port 0 for any free one"
+    reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+    return f"--host {host} is no address of this machine ({reason}): give 127.0.0.1, or leave it out"
+
+
+def _build_server(app: Any, limits: Limits, signals: StopSignals, *, on_ready: Callable[[], None]) -> "uvicorn.Server":
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """uvicorn's server, stopped by our signals: they are noticed at its next tick, ten times a second."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            on_ready()
+
+        async def on_tick(self, counter: int) -> bool:
+            return signals.received is not None or await super().on_tick(counter)
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    config = uvicorn.Config(
+        app,
+        lifespan="on",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        ws="none",
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_IDLE_S,
+        timeout_graceful_shutdown=int(limits.seconds) + _GRACE_S,
+    )
+    return Server(config)
