@@ -1,4 +1,7 @@
-"""bertkit's BERT: importing this package registers it with transformers' Auto classes."""
+"""bertkit's BERT: importing this package registers it with transformers' Auto classes.
+
+Its modules import one another relatively, since transformers copies them beside weights that are to carry their code.
+"""
 
 from transformers import (
     AutoConfig,
@@ -15,10 +18,10 @@ from transformers import (
 )
 from transformers.models.auto import modeling_auto
 
-from bertkit.model.configuration_bertkit import BertKitConfig
-from bertkit.model.convert import register_conversions, to_stock
-from bertkit.model.losses import pretraining_correct, pretraining_counts, pretraining_losses
-from bertkit.model.modeling_bertkit import (
+from .configuration_bertkit import BertKitConfig
+from .convert import to_stock
+from .losses import pretraining_correct, pretraining_counts, pretraining_losses
+from .modeling_bertkit import (
     BertKitForMaskedLM,
     BertKitForMultipleChoice,
     BertKitForNextSentencePrediction,
@@ -29,7 +32,7 @@ from bertkit.model.modeling_bertkit import (
     BertKitModel,
     BertKitPreTrainedModel,
 )
-from bertkit.model.outputs import BertKitForPreTrainingOutput
+from .outputs import BertKitForPreTrainingOutput
 
 __all__ = [
     "BertKitConfig",
@@ -50,7 +53,7 @@ __all__ = [
 ]
 
 # Auto class, our class behind it, and transformers' table of the class names it knows for the same use.
-_AUTO_CLASSES = (
+AUTO_CLASSES = (
     (AutoModel, BertKitModel, "MODEL_MAPPING_NAMES"),
     (AutoModelForPreTraining, BertKitForPreTraining, "MODEL_FOR_PRETRAINING_MAPPING_NAMES"),
     (AutoModelForMaskedLM, BertKitForMaskedLM, "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),
@@ -73,11 +76,10 @@ _AUTO_CLASSES = (
 def _register() -> None:
     AutoConfig.register(BertKitConfig.model_type, BertKitConfig, exist_ok=True)
     AutoTokenizer.register(BertKitConfig, BertTokenizer, exist_ok=True)
-    for auto_class, model_class, names in _AUTO_CLASSES:
+    for auto_class, model_class, names in AUTO_CLASSES:
         auto_class.register(BertKitConfig, model_class, exist_ok=True)
         # Some of transformers' tools, and its test suite, ask by class name what a model is for.
         getattr(modeling_auto, names)[BertKitConfig.model_type] = model_class.__name__
-    register_conversions()
 
 
 _register()

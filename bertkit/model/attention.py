@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bertkit.model.dropout import dropout as drop
-from bertkit.model.packing import Layout, packed_layout
+from .dropout import dropout as drop
+from .packing import Layout, packed_layout
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from transformers import BertConfig, PreTrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import Concatenate, WeightConverter, WeightRenaming
 
-from bertkit.model.configuration_bertkit import BertKitConfig
+from .configuration_bertkit import BertKitConfig
 
 # Stock name -> bertkit's, applied in this order one way and in the opposite order the other.
 ENCODER_NAMES = (

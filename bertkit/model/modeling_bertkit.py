@@ -34,14 +34,17 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import ModelOutput, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from bertkit.model.attention import attend
-from bertkit.model.configuration_bertkit import BertKitConfig
-from bertkit.model.dropout import Dropout
-from bertkit.model.linear import Linear
-from bertkit.model.losses import IGNORED, problem_type_of, sequence_loss, span_loss
-from bertkit.model.outputs import BertKitForPreTrainingOutput, BertKitMaskedLMOutput, Encoded
-from bertkit.model.packing import Layout, layout_of, rounded_up, the_one_given
-from bertkit.model.vocabulary_loss import vocabulary_loss
+from .attention import attend
+from .configuration_bertkit import BertKitConfig
+from .convert import register_conversions
+from .dropout import Dropout
+from .linear import Linear
+from .losses import IGNORED, problem_type_of, sequence_loss, span_loss
+from .outputs import BertKitForPreTrainingOutput, BertKitMaskedLMOutput, Encoded
+from .packing import Layout, layout_of, rounded_up, the_one_given
+from .vocabulary_loss import vocabulary_loss
+
+register_conversions()  # here, since this file also travels alone, beside weights that are opened by their own code
 
 
 class BertKitKwargs(TypedDict, total=False):
@@ -85,10 +88,8 @@ class BertKitEmbeddings(nn.Module):
         words_TD = layout.inward(given) if given.is_floating_point() else self.word_embeddings(layout.inward(given))
         position_ids_T = self._positions(layout) if position_ids is None else layout.inward(position_ids)
         token_type_ids_T = torch.zeros_like(position_ids_T) if token_type_ids is None else layout.inward(token_type_ids)
-        segments_TD, positions_TD = (
-            self.token_type_embeddings(token_type_ids_T),
-            self.position_embeddings(position_ids_T),
-        )
+        segments_TD = self.token_type_embeddings(token_type_ids_T)
+        positions_TD = self.position_embeddings(position_ids_T)
         normed_TD: Tensor = self.dropout(self.LayerNorm(words_TD + segments_TD + positions_TD))
         return normed_TD
 
@@ -154,8 +155,7 @@ class BertKitLayer(GradientCheckpointingLayer):
         # of the gradient; packed, as they are computed, otherwise.
         recorded = hidden.dim() == 3
         hidden_TD = layout.inward(hidden) if recorded else hidden
-        hidden_TD, _ = self.attention(hidden_TD, layout)
-        hidden_TD = self.feed_forward(hidden_TD)
+        hidden_TD = self.feed_forward(self.attention(hidden_TD, layout)[0])
         return layout.outward(hidden_TD) if recorded else hidden_TD
 
 

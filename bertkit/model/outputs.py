@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling, MaskedLMOutput
 from transformers.utils.generic import ModelOutput
 
-from bertkit.model.packing import Layout
+from .packing import Layout
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertkit.model.linear import multiply
+from .linear import multiply
 
 # Logits that are in memory at once: about the second-level caches of a CPU; on a GPU enough to keep it busy.
 _LOGITS_AT_ONCE = {"cpu": 4 << 20, "cuda": 128 << 20}
