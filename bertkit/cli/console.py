@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import json
 import logging
 import os
@@ -70,6 +71,17 @@ def _say_on_main(text: str) -> None:
 def is_main_process() -> bool:
     """Whether this process is the one of its launch (torchrun, accelerate, srun) that talks to the user."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def speak_unicode() -> None:
+    """Has standard output take every letter; on Windows a pipe has a code page, which lacks most of them."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper) or stream.encoding.lower() in ("utf-8", "utf8"):
+        return
+    if stream.isatty() or "PYTHONIOENCODING" in os.environ:
+        stream.reconfigure(errors="backslashreplace")
+    else:
+        stream.reconfigure(encoding="utf-8")
 
 
 class ConsoleWatcher:

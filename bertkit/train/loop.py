@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from bertkit.train.optim import set_learning_rate
 from bertkit.train.setup import seed_step
 from bertkit.train.sharding import made_whole
 from bertkit.train.state import TrainState
+from bertkit.train.transfer import to_device
 
 Batch = Mapping[str, Any]
 
@@ -117,7 +117,7 @@ def add_gradients(
         MemoryExceededError: the device has no room for it; what it left behind is to be cleared.
     """
     try:
-        terms = loss_fn(model, send_to_device(micro_batch, accelerator.device, non_blocking=True))
+        terms = loss_fn(model, to_device(micro_batch, accelerator.device))
         # Data parallelism averages gradients over processes; the counts are global already.
         shares = [term.sum / max(counts[name], 1) for name, term in terms.items()]
         accelerator.backward(torch.stack(shares).sum() * accelerator.num_processes)

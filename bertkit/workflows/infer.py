@@ -9,7 +9,6 @@ from itertools import islice
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from bertkit.data.features import Array, Features, batches_by_length, collate_features
@@ -17,6 +16,7 @@ from bertkit.data.texts import TextEncoder
 from bertkit.tasks.problem import Prediction, Problem, ProblemOptions
 from bertkit.tasks.spec import Example
 from bertkit.train.setup import dealt
+from bertkit.train.transfer import to_device
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Predictor:
         """
         outputs: Tensor | None = None
         for groups, counts in dealt(batches_by_length(features, max_tokens=TOKENS_A_BATCH), self.accelerator):
-            batch = send_to_device(collate_features(features, groups), self.accelerator.device, non_blocking=True)
+            batch = to_device(collate_features(features, groups), self.accelerator.device)
             rows = self.problem.outputs(self.model, batch)
             if outputs is None:
                 total = len(features.input_ids) if self.problem.level == "token" else len(features)

@@ -221,10 +221,12 @@ def free_memory() -> int:
     free = int(psutil.virtual_memory().available)
     # Containers bound memory below what the machine has.
     with contextlib.suppress(OSError, ValueError, KeyError):
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        held = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+        held = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
         # Files kept in memory are counted there, and given up when memory is wanted.
-        stat = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
+        stat = dict(
+            line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").splitlines()
+        )
         free = min(free, limit - held + int(stat["inactive_file"]))
     return free
 

@@ -18,6 +18,7 @@ from bertkit.config.schema import PretrainConfig
 from bertkit.data.pool import usable_cores
 from bertkit.train.setup import Precision, build_accelerator, resolve_precision
 from bertkit.workflows.bench.compare import Pair
+from bertkit.workflows.provenance import processor_name
 from bertkit.workflows.watch import Unwatched, Watcher
 
 Against = Literal["transformers", "nothing"]
@@ -72,7 +73,7 @@ def pairs_of(config: PretrainConfig, theirs: Mapping[str, str]) -> tuple[Pair, .
 def machine() -> dict[str, str]:
     """Device, cores, threads and versions, which the figures belong to."""
     device = device_type()
-    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    name = torch.cuda.get_device_name() if device == "cuda" else processor_name()
     return {
         "device": f"{device}: {name}",
         "cores": f"{usable_cores()} of {os.cpu_count()}, {torch.get_num_threads()} torch threads",
@@ -104,12 +105,3 @@ def shape_said(config: PretrainConfig, vocab_size: int) -> dict[str, str]:
             f"{optim.max_grad_norm:g}, {config.train.global_batch_size} instances a step"
         ),
     }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

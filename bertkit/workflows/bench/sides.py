@@ -13,6 +13,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from bertkit.data.pool import exit_with_parent
 from bertkit.errors import BertkitError
 
@@ -153,7 +155,7 @@ def reset_peak(device: str) -> int:
     else:
         # Only Linux can; elsewhere what was imported counts.
         with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return peak_bytes(device)
 
 
@@ -164,9 +166,11 @@ def peak_bytes(device: str) -> int:
 
         return int(torch.cuda.max_memory_allocated())
     with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
     import resource
 
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

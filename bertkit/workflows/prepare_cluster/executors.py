@@ -123,7 +123,7 @@ class _Quiet:
                 return executor._run_for_rank(rank, local_rank, node_rank)
         except Exception as error:
             said = error if isinstance(error, BertkitError) else CorpusError(self._sentence(error, rank))
-            with self.logging_dir.open(f"{ERROR_FOLDER}/{rank:05d}", "w") as file:  # type: ignore[attr-defined]
+            with self.logging_dir.open(f"{ERROR_FOLDER}/{rank:05d}", "w", encoding="utf-8") as file:  # type: ignore[attr-defined]
                 file.write(str(said))
             if said is error or getattr(error, "errno", None) in DISK_FULL:
                 raise
