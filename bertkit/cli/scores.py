@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertkit.cli.console import duration, print_table
+from bertkit.workflows.figures import printed
 
 if TYPE_CHECKING:
     from bertkit.workflows.suite import SuiteSummary
-
-_PLAIN = ("mse", "pearson", "spearman")
 
 
 def print_run(folder: Path, results: Mapping[str, Any]) -> None:
@@ -43,8 +42,8 @@ def print_suite(summary: "SuiteSummary") -> None:
         for name, figure in figures.items():
             if isinstance(figure, dict):
                 seeds = f"{figures['runs']}" + (f", {figures['collapsed']} collapsed" if figures["collapsed"] else "")
-                deviation = "" if figure["deviation"] is None else _shown(name, figure["deviation"], problems[task])
-                rows.append((task, name, _shown(name, figure["mean"], problems[task]), deviation, seeds))
+                deviation = "" if figure["deviation"] is None else printed(name, figure["deviation"], problems[task])
+                rows.append((task, name, printed(name, figure["mean"], problems[task]), deviation, seeds))
     print_table(str(summary.path), rows, header=("task", "figure", "mean", "deviation", "seeds"))
 
 
@@ -54,7 +53,7 @@ def print_grid(summary: "SuiteSummary") -> None:
 
     best, _ = best_cell(summary)
     rows = [
-        (name, _shown(r["headline"], headline_value(r), r["problem"]), "best" if name == best else "")
+        (name, printed(r["headline"], headline_value(r), r["problem"]), "best" if name == best else "")
         for name, r in summary.runs.items()
     ]
     headline = next(iter(summary.runs.values()))["headline"]
@@ -63,20 +62,8 @@ def print_grid(summary: "SuiteSummary") -> None:
 
 def _figures(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [
-        (split, name, _shown(name, value, results["problem"]))
+        (split, name, printed(name, value, results["problem"]))
         for split, scores in results["scores"].items()
         for name, value in scores.items()
         if isinstance(value, int | float)
     ]
-
-
-def _shown(name: str, value: float, problem: str) -> str:
-    """A figure as papers print it: shares in percent, SQuAD's as they come, counts and correlations as they are."""
-    plain = name.split("_")[-1]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    if plain in _PLAIN or "thresh" in name:
-        return f"{value:.4f}"
-    if problem == "span_qa":
-        return f"{value:.2f}"
-    return f"{100 * value:.2f} %"

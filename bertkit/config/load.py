@@ -138,6 +138,26 @@ def differing_keys(first: BaseModel, second: BaseModel) -> list[str]:
     )
 
 
+def without_execution(schema: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config but those that only say how a run is executed or watched, and where."""
+    ignored = set(_execution_keys(schema))
+
+    def kept(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        chosen = {}
+        for key, value in values.items():
+            dotted = f"{prefix}{key}"
+            if dotted in ignored:
+                continue
+            if isinstance(value, Mapping) and value:
+                value = kept(value, f"{dotted}.")
+                if not value:
+                    continue
+            chosen[key] = value
+        return chosen
+
+    return kept(values, "")
+
+
 def describe_schema(schema: type[BaseModel]) -> list[tuple[str, str, str]]:
     """Every setting as (dotted key, default, description)."""
     sections = dict(_sections(schema))

@@ -335,8 +335,15 @@ class EveryConfig(Section):
         10, description="Minutes between checkpoints; null: none by the clock.", json_schema_extra=EXECUTION
     )
     keep_checkpoints: PositiveInt = Field(2, description="Last checkpoints kept.", json_schema_extra=EXECUTION)
-    trackers: tuple[Literal["tensorboard"], ...] = Field(
-        (), description="accelerate trackers to log to.", json_schema_extra=EXECUTION
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = Field(
+        (),
+        description="Trackers to log to beside metrics.jsonl: tensorboard, wandb, trackio, mlflow.",
+        json_schema_extra=EXECUTION,
+    )
+    energy: bool = Field(
+        False,
+        description="Estimate the electricity training takes (pip install 'bertkit[energy]').",
+        json_schema_extra=EXECUTION,
     )
 
 

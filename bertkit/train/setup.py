@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
@@ -37,18 +36,15 @@ def resolve_precision(precision: Literal["auto", "fp32", "bf16", "fp16"], *, dev
 
 
 def build_accelerator(
-    precision: Literal["auto", "fp32", "bf16", "fp16"], *, run_dir: Path | None = None, trackers: Sequence[str] = ()
+    precision: Literal["auto", "fp32", "bf16", "fp16"], *, trackers: Sequence[str] = ()
 ) -> Accelerator:
-    """An Accelerator for this process at `precision`, logging to `trackers` under `run_dir`.
+    """An Accelerator for this process at `precision`, for which `trackers` can be started.
 
     Raises:
         ConfigError: a tracker's package is missing, the device lacks the precision, or the weights cannot be spread so.
     """
     for tracker in trackers:
-        if find_spec(tracker) is None:
-            raise ConfigError(
-                f"every.trackers names {tracker}, which is not installed: pip install {tracker}, or leave it out"
-            )
+        _require_tracker(tracker)
     shards = wants_sharding()
     # accelerate keeps its settings for the life of the process; a second run in it may want others.
     AcceleratorState._reset_state()
@@ -62,8 +58,6 @@ def build_accelerator(
     accelerator = Accelerator(
         mixed_precision="no" if resolved == "fp32" else resolved,
         fsdp_plugin=sharding,
-        log_with=list(trackers) or None,
-        project_dir=str(run_dir) if run_dir else None,
         # The loop accumulates by itself: an environment variable of accelerate's must not divide once more.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         # Batches come from bertkit's own loader, already this process's share.
@@ -74,6 +68,13 @@ def build_accelerator(
         accelerator.state.fsdp_plugin = sharding
         accelerator.state.distributed_type = DistributedType.FSDP
     return accelerator
+
+
+def _require_tracker(name: str) -> None:
+    found = find_spec(name)
+    # A folder called wandb/, which wandb leaves wherever it runs, is no package.
+    if found is None or found.origin is None:
+        raise ConfigError(f"every.trackers names {name}, which is not installed: pip install {name}, or leave it out")
 
 
 def anyone(accelerator: Accelerator, flag: bool) -> bool:
@@ -120,6 +121,7 @@ def close_accelerator(accelerator: Accelerator) -> None:
     accelerator.free_memory()
     for tracker in accelerator.trackers:
         tracker.finish()
+    accelerator.trackers = []
     accelerator.wait_for_everyone()
 
 

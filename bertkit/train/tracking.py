@@ -34,7 +34,7 @@ class MetricsLog:
             return
         with _named(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        figures = {name: value for name, value in row.items() if isinstance(value, int | float)}
+        figures = {name: value for name, value in row.items() if name != "step" and isinstance(value, int | float)}
         self._accelerator.log(figures, step=int(row["step"]))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from bertkit.train.processes import launched_processes
 from bertkit.train.setup import build_accelerator, dealt, sum_over_processes
 from bertkit.workflows.assemble import pretraining_terms
 from bertkit.workflows.pinned import open_trained
+from bertkit.workflows.provenance import kept_provenance
 from bertkit.workflows.runs import RunFolder, newest_run, write_aside
 from bertkit.workflows.watch import Unwatched, Watcher
 
@@ -44,8 +46,16 @@ def evaluate(run_path: Path | None = None, *, watch: Watcher | None = None) -> d
         return score_run(newest_run() if run_path is None else RunFolder(run_path), watch=watch)
 
 
-def score_run(run: RunFolder, *, config: PretrainConfig | None = None, watch: Watcher | None = None) -> dict[str, Any]:
+def score_run(
+    run: RunFolder,
+    *,
+    config: PretrainConfig | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    watch: Watcher | None = None,
+) -> dict[str, Any]:
     """`evaluate` for a run that has just ended, by its own `config`, which may name its store with a password.
+
+    `provenance` is written beside the scores; without it, that of the earlier results stays.
 
     Raises:
         CheckpointError: there is no such run, or it has no checkpoint.
@@ -61,7 +71,8 @@ def score_run(run: RunFolder, *, config: PretrainConfig | None = None, watch: Wa
         max_seq_length=config.train.phases[-1].max_seq_length,
         watch=watch,
     )
-    results = {"step": step, "heldout": scores}
+    provenance = kept_provenance(run) if provenance is None else provenance
+    results = {"step": step, "heldout": scores, **({"provenance": provenance} if provenance else {})}
     if accelerator.is_main_process:
         write_aside(run.results_file, json.dumps(results, indent=2) + "\n")
     return results

@@ -79,7 +79,7 @@ def require_finished(run: RunFolder) -> None:
 def _open_finished(run: RunFolder) -> Exportable:
     require_finished(run)
     with refused_as(CheckpointError, f"{run.export} is damaged, so {run.path} cannot be exported"):
-        stock_config = AutoConfig.from_pretrained(run.export)
+        stock_config = AutoConfig.from_pretrained(run.export, trust_remote_code=False)
         require_sane(stock_config)
         model_class: Any = getattr(bertkit.model, stock_config.architectures[0].replace("Bert", "BertKit", 1))
         model: PreTrainedModel = model_class.from_pretrained(run.export, dtype=torch.float32)

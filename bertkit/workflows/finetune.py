@@ -26,6 +26,7 @@ from bertkit.train.loop import NonFiniteLossError, StepReport
 from bertkit.train.processes import launched_processes
 from bertkit.train.setup import close_accelerator, main_says
 from bertkit.train.state import TrainState
+from bertkit.train.trackers import log_results, start_trackers
 from bertkit.train.tracking import MetricsLog, read_metrics
 from bertkit.workflows.export import export_model
 from bertkit.workflows.finetune_setup import (
@@ -41,6 +42,7 @@ from bertkit.workflows.finetune_setup import (
     set_up,
 )
 from bertkit.workflows.infer import EXAMPLES_A_CHUNK, Predictor, chunked
+from bertkit.workflows.provenance import count_parameters, measuring_energy, provenance_of_finetuning, with_cost
 from bertkit.workflows.runs import RunFolder, write_aside
 from bertkit.workflows.scoring import Judged, headline, judge, score_split, score_splits, write_predictions
 from bertkit.workflows.selection import Selection, collapse_reason
@@ -82,7 +84,7 @@ def finetune(config: FinetuneConfig, output_dir: Path, *, watch: Watcher | None 
         return FinetuneSummary(run.path, finished, step=finished["step"])
     processes = launched_processes()
     with closing(run), processes.watched():
-        accelerator = build_run_accelerator(config.train, config.every, run.path)
+        accelerator = build_run_accelerator(config.train, config.every)
         setting = set_up(config, run, data, accelerator, watch)
         is_new = not run.path.exists()
         processes.main_first(lambda: claim_run(config, run, data))
@@ -115,7 +117,8 @@ def _attempt(setting: Setting) -> FinetuneSummary:
     model, state = begin_or_resume(setting)
     selection = Selection(_figure(setting), patience=setting.config.train.early_stopping_patience)
     setting.watch.begin("fine-tuning")
-    stopped_by = _train(setting, features, model, state, selection)
+    with measuring_energy(setting.run, setting.config.every, setting.accelerator):
+        stopped_by = _train(setting, features, model, state, selection)
     if stopped_by is not None:
         return FinetuneSummary(setting.run.path, {}, stopped_by, state.step)
     setting.watch.begin("scoring")
@@ -166,8 +169,7 @@ def _train(
     every = config.every
     if every.evaluate_steps is None:
         every = every.model_copy(update={"evaluate_steps": max(1, -(-features.num_groups // batch))})
-    if every.trackers:
-        accelerator.init_trackers("trackers")
+    start_trackers(accelerator, every.trackers, run.path, config_file=run.config_file, step=state.step)
     log = MetricsLog(run.metrics_file, accelerator=accelerator, from_step=state.step)
     # The main process has just dropped the rows behind the checkpoint.
     accelerator.wait_for_everyone()
@@ -289,7 +291,9 @@ def _finish(
         "data_hash": data.content_hash(),
         "evaluation_hash": data.evaluation_hash(),
         "options": describe_options(data, options),
+        "provenance": _provenance(setting, state),
     }
+    log_results(setting.accelerator, results["scores"], step=state.step)
     if setting.accelerator.is_main_process:
         setting.watch.begin("exporting")
         _export(setting, open_plain(setting, best), options)
@@ -298,6 +302,14 @@ def _finish(
         shutil.rmtree(run.checkpoints, ignore_errors=True)
     setting.accelerator.wait_for_everyone()
     return FinetuneSummary(run.path, results, step=state.step)
+
+
+def _provenance(setting: Setting, state: TrainState) -> dict[str, Any]:
+    parameters = count_parameters(setting.problem.model_class, read_pinned(setting.run)["architecture"])
+    known = provenance_of_finetuning(
+        setting.config, setting.run, setting.data, setting.accelerator, seed=setting.seed, parameters=parameters
+    )
+    return with_cost(known, setting.run, elapsed_s=state.elapsed_s, tokens=state.tokens)
 
 
 def _metrics(run: RunFolder) -> list[dict[str, Any]]:

@@ -86,6 +86,11 @@ def build_pinned_model(config: PretrainConfig, run: RunFolder) -> PreTrainedMode
         return model_class(config)(shape)
 
 
+def pinned_architecture(run: RunFolder) -> dict[str, Any]:
+    """The config of the run's model."""
+    return dict(_read(run)["architecture"])
+
+
 def open_trained(
     run: RunFolder, config: PretrainConfig | None = None
 ) -> tuple[PretrainConfig, TokenStore, PreTrainedModel, int]:

@@ -1,8 +1,9 @@
 """From text to a pre-trained, evaluated and exported BERT."""
 
+import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,11 +18,13 @@ from bertkit.data.loader import Position, PretrainingLoader
 from bertkit.data.store import TOKENIZER_FOLDER, TokenStore, is_store
 from bertkit.errors import ConfigError, redacted
 from bertkit.train.checkpoint import latest_checkpoint, list_checkpoints, restore
+from bertkit.train.energy import require_meter
 from bertkit.train.loop import NonFiniteLossError, StepReport
 from bertkit.train.processes import launched_processes
 from bertkit.train.setup import close_accelerator, main_says
 from bertkit.train.state import TrainState
-from bertkit.train.tracking import MetricsLog
+from bertkit.train.trackers import log_results, start_trackers
+from bertkit.train.tracking import MetricsLog, read_metrics
 from bertkit.workflows.assemble import (
     build_loader,
     build_new_model,
@@ -31,10 +34,25 @@ from bertkit.workflows.assemble import (
 )
 from bertkit.workflows.evaluate import score_heldout, score_run
 from bertkit.workflows.export import export
-from bertkit.workflows.initial import load_initial, with_initial_shape
-from bertkit.workflows.pinned import build_pinned_model, open_pinned_store, open_store, pin, store_path
+from bertkit.workflows.health import HealthWatch, reference_of
+from bertkit.workflows.initial import load_initial, model_class, with_initial_shape
+from bertkit.workflows.pinned import (
+    build_pinned_model,
+    open_pinned_store,
+    open_store,
+    pin,
+    pinned_architecture,
+    store_path,
+)
 from bertkit.workflows.prepare import prepare
-from bertkit.workflows.runs import RunFolder
+from bertkit.workflows.provenance import (
+    count_parameters,
+    kept_provenance,
+    measuring_energy,
+    provenance_of_pretraining,
+    with_cost,
+)
+from bertkit.workflows.runs import RunFolder, write_aside
 from bertkit.workflows.training import (
     build_run_accelerator,
     build_state,
@@ -87,6 +105,8 @@ def pretrain(config: PretrainConfig, output_dir: Path, *, watch: Watcher | None 
     config = _resolve(config, run)
     processes = launched_processes()
     require_divisible(config.train, processes.number)
+    if config.every.energy:
+        require_meter()
     with closing(run), processes.watched():
         # Before the process group is there: however long preparing takes, no collective waits for it.
         processes.main_first(lambda: _claim_and_prepare(config, run, watch))
@@ -99,15 +119,39 @@ def pretrain(config: PretrainConfig, output_dir: Path, *, watch: Watcher | None 
 
 
 def _train_and_evaluate(config: PretrainConfig, run: RunFolder, watch: Watcher) -> PretrainSummary:
-    accelerator = build_run_accelerator(config.train, config.every, run.path)
+    accelerator = build_run_accelerator(config.train, config.every)
     setting = _Setting(config, run, open_store(store_path(config, run), config.data), accelerator, watch)
     watch.begin("pre-training")
-    summary = _train(setting)
-    if summary.stopped_by is None and setting.store.split("heldout").num_documents:
-        watch.begin("evaluating")
-        summary = replace(summary, results=score_run(run, config=config, watch=watch))
+    with measuring_energy(run, config.every, accelerator):
+        summary = _train(setting)
+    if summary.stopped_by is None:
+        summary = replace(summary, results=_score(setting, summary))
+        log_results(accelerator, {"heldout": summary.results.get("heldout", {})}, step=summary.step)
     close_accelerator(accelerator)
     return summary
+
+
+def _score(setting: _Setting, summary: PretrainSummary) -> dict[str, Any]:
+    """Writes what came of the run and where it came from; returns it, nothing where nothing is held out."""
+    run, config = setting.run, setting.config
+    provenance = _provenance(setting, summary)
+    if setting.store.split("heldout").num_documents:
+        setting.watch.begin("evaluating")
+        return score_run(run, config=config, provenance=provenance, watch=setting.watch)
+    if setting.accelerator.is_main_process:
+        results = {"step": summary.step, "heldout": {}, "provenance": provenance}
+        write_aside(run.results_file, json.dumps(results, indent=2) + "\n")
+    return {}
+
+
+def _provenance(setting: _Setting, summary: PretrainSummary) -> dict[str, Any]:
+    run, config = setting.run, setting.config
+    if kept := kept_provenance(run, step=summary.step):
+        # It had come to its end before, and not one step was trained now.
+        return kept
+    parameters = count_parameters(model_class(config), pinned_architecture(run))
+    known = provenance_of_pretraining(config, run, setting.store, setting.accelerator, parameters=parameters)
+    return with_cost(known, run, elapsed_s=summary.elapsed_s, tokens=summary.tokens)
 
 
 def _resolve(config: PretrainConfig, run: RunFolder) -> PretrainConfig:
@@ -157,24 +201,44 @@ def _train(setting: _Setting) -> PretrainSummary:
     """Trains to the end of the budget or to a signal, from the last good checkpoint if there is one."""
     config, accelerator, run = setting.config, setting.accelerator, setting.run
     state, model = _begin_or_resume(setting)
-    if config.every.trackers:
-        accelerator.init_trackers("trackers")
+    start_trackers(accelerator, config.every.trackers, run.path, config_file=run.config_file, step=state.step)
+    log = MetricsLog(run.metrics_file, accelerator=accelerator, from_step=state.step)
     try:
         stopped_by = drive(
             _steps(setting, state),
             state,
             accelerator=accelerator,
             every=_every(setting),
-            log=MetricsLog(run.metrics_file, accelerator=accelerator, from_step=state.step),
+            log=log,
             watch=setting.watch,
             evaluate=lambda: _evaluate(setting, state),
             save=lambda: save(
                 state, run.checkpoints, model=model, accelerator=accelerator, keep=config.every.keep_checkpoints
             ),
+            notice=_doctor(setting),
         )
     except NonFiniteLossError as error:
         raise _with_remedy(error, run) from None
     return PretrainSummary(run.path, state.step, state.tokens, state.elapsed_s, stopped_by)
+
+
+def _doctor(setting: _Setting) -> Callable[[Mapping[str, float]], None]:
+    """Warns in words when a figure leaves what runs of this size show, and not again after a stop."""
+    config, run = setting.config, setting.run
+    if not setting.accelerator.is_main_process:
+        return lambda row: None
+    watch = HealthWatch(reference_of(setting.store, config.model, from_scratch=config.train.init_from is None))
+    said = read_metrics(run.metrics_file) if run.metrics_file.is_file() else []
+    for row in said:
+        watch.add(row)
+
+    def notice(row: Mapping[str, float]) -> None:
+        for found in watch.add(row):
+            logger.warning("%s", found.text)
+
+    for found in [] if said else watch.of_corpus():
+        logger.warning("%s", found.text)
+    return notice
 
 
 def _begin_or_resume(setting: _Setting) -> tuple[TrainState, PreTrainedModel]:

@@ -63,6 +63,10 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def environment_file(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
     def pinned_file(self) -> Path:
         return self.path / "pinned.json"
 
@@ -96,7 +100,7 @@ class RunFolder:
 
     def is_run(self) -> bool:
         """Whether a run was begun in this folder."""
-        return self.config_file.is_file() and (self.path / "environment.json").is_file()
+        return self.config_file.is_file() and self.environment_file.is_file()
 
     def is_finetuning(self) -> bool:
         """Whether the run begun in this folder is one of fine-tuning."""
@@ -111,6 +115,13 @@ class RunFolder:
         if not self.is_run():
             raise CheckpointError(f"{self.path} is not a run folder: it has no config.yaml and environment.json")
         return validate_config(schema, read_yaml(self.config_file), source=str(self.config_file))
+
+    def read_environment(self) -> dict[str, Any]:
+        """The machine, the versions and the first command of the run; empty where that is damaged."""
+        try:
+            return dict(json.loads(self.environment_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return {}
 
     def read_results(self) -> dict[str, Any]:
         """The results of a run that came to its end.
@@ -143,13 +154,17 @@ class RunFolder:
             raise ConfigError(f"{self.path} exists and is not a run folder: choose another --output-dir")
         self._take()
         self._refuse_other_run(config)
-        write_aside(self.path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+        environment = describe_environment()
+        if list_checkpoints(self.checkpoints):
+            # A run that goes on may be named by its folder alone; what began it is worth more.
+            environment["command"] = self.read_environment().get("command", environment["command"])
+        write_aside(self.environment_file, json.dumps(environment, indent=2) + "\n")
         write_aside(self.config_file, dump_config(config))
         return is_new
 
     def close(self) -> None:
         """Lets other processes claim the folder."""
-        self._lock.release()
+        self.lock.release()
 
     def abandon(self) -> None:
         """Removes a new run that never came to hold anything of worth: no part of a store and no checkpoint."""
@@ -166,12 +181,13 @@ class RunFolder:
             self.path.rmdir()
 
     @cached_property
-    def _lock(self) -> FolderLock:
+    def lock(self) -> FolderLock:
+        """The lock of the folder, not yet taken."""
         return FolderLock(self.path)
 
     def _take(self) -> None:
         try:
-            self._lock.take()
+            self.lock.take()
         except OSError as error:
             remedy = "free some space" if error.errno in DISK_FULL else "choose another --output-dir"
             raise ConfigError(f"the run folder {self.path} cannot be made: {error.strerror}; {remedy}") from error

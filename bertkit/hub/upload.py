@@ -1,0 +1,183 @@
+"""A folder of files to a repository on the Hub, in one commit: what is there already is not sent again."""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, get_session, get_token
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+from bertkit.errors import HubError
+from bertkit.hub.refusals import is_passing, told
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+# Between tries of what huggingface_hub does not try again by itself: creating a repository, checking, committing.
+_WAITS_S: Final = (1.0, 2.0, 4.0, 8.0)
+# A server that says nothing for so long has gone; its storage may take a minute over a large commit.
+_TIMEOUT_S: Final = 120.0
+CARD_FILE: Final = "README.md"
+
+
+@dataclass(frozen=True)
+class RepoFile:
+    """One file of a repository: its path there, where it lies here or what it holds, and its size in bytes."""
+
+    path: str
+    content: Path | bytes
+    size: int
+
+    @classmethod
+    def of(cls, path: str, content: Path | bytes) -> "RepoFile":
+        """The file as it is now."""
+        return cls(path, content, len(content) if isinstance(content, bytes) else content.stat().st_size)
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """Where the files are now; `is_new` is false where the repository held all of them before."""
+
+    url: str
+    commit_url: str
+    is_new: bool
+    pull_request_url: str | None = None
+
+
+def require_repo_id(repo_id: str) -> None:
+    """Raise HubError where `repo_id` cannot be the name of a repository."""
+    with told(repo_id):
+        validate_repo_id(repo_id)
+    if repo_id.startswith((".", "/", "\\")) or repo_id.count("/") > 1:
+        raise HubError(f"{repo_id!r} is no repository: give NAME or OWNER/NAME")
+
+
+def full_repo_id(repo_id: str) -> str:
+    """OWNER/NAME, the owner being whose token it is where `repo_id` names none.
+
+    Raises:
+        HubError: there is no token, it is not valid, it may only read, or the Hub is out of reach.
+    """
+    if not get_token():
+        raise HubError(
+            "there is no token for the Hub: log in with hf auth login, or set HF_TOKEN to a token that may write "
+            "(https://huggingface.co/settings/tokens)"
+        )
+    with told(repo_id), _bounded():
+        user = _patiently(HfApi().whoami)
+    if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise HubError(
+            f"the token of {user['name']} may only read: make one that may write at "
+            "https://huggingface.co/settings/tokens and log in with it (hf auth login), or set HF_TOKEN to it"
+        )
+    return repo_id if "/" in repo_id else f"{user['name']}/{repo_id}"
+
+
+def upload(
+    repo_id: str,
+    files: Sequence[RepoFile],
+    *,
+    message: str,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+) -> Uploaded:
+    """Makes the repository if need be, and commits the files, whatever they are, to it.
+
+    private: of a new repository; one that exists and is public is refused. revision: a branch, made if need be.
+    create_pr: as a pull request, for repositories of others.
+
+    Raises:
+        HubError: anything went wrong; says how to go on.
+    """
+    with told(repo_id), _bounded():
+        api = HfApi()
+        for file in files:
+            if file.path == CARD_FILE and isinstance(file.content, bytes):
+                _require_valid(ModelCard(file.content.decode()))
+        before = _prepare(api, repo_id, private=private, revision=revision, create_pr=create_pr)
+        commit = _commit(api, repo_id, files, message=message, revision=revision, create_pr=create_pr)
+    return Uploaded(
+        url=f"{api.endpoint}/{repo_id}",
+        commit_url=commit.commit_url,
+        is_new=commit.oid != before,
+        pull_request_url=commit.pr_url,
+    )
+
+
+def _require_valid(card: ModelCard) -> None:
+    """Has the Hub check the card's metadata before anything is sent."""
+    try:
+        _patiently(card.validate)
+    except ValueError as error:
+        said = "; ".join(re.findall(r'"message": ?"((?:[^"\\]|\\.)*)"', str(error))) or str(error)
+        raise HubError(f"the Hub refuses the metadata of the card ({said}): check --license and --language") from None
+
+
+def _prepare(api: HfApi, repo_id: str, *, private: bool, revision: str | None, create_pr: bool) -> str | None:
+    """Makes the repository and its branch where they are missing; returns the commit the branch is at.
+
+    Raises:
+        HubError: it is public, and was to be private.
+    """
+    if not create_pr:
+        _patiently(lambda: api.create_repo(repo_id, private=private or None, exist_ok=True))
+    info = _patiently(lambda: api.model_info(repo_id))
+    if private and not info.private:
+        raise HubError(
+            f"{repo_id} exists and is public, so nothing was pushed: make it private in its settings, or leave out "
+            "--private"
+        )
+    if revision is not None and not create_pr:
+        _patiently(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
+        info = _patiently(lambda: api.model_info(repo_id, revision=revision))
+    return info.sha
+
+
+def _commit(
+    api: HfApi, repo_id: str, files: Sequence[RepoFile], *, message: str, revision: str | None, create_pr: bool
+) -> Any:
+    def commit() -> Any:
+        # Anew for each try: what a lost answer was about is found to be there, and left out.
+        additions = [CommitOperationAdd(path_in_repo=file.path, path_or_fileobj=_given(file)) for file in files]
+        return api.create_commit(
+            repo_id, additions, commit_message=message, revision=revision, create_pr=create_pr or None
+        )
+
+    # A pull request whose answer was lost would be made twice.
+    return commit() if create_pr else _patiently(commit)
+
+
+def _given(file: RepoFile) -> bytes | str:
+    return file.content if isinstance(file.content, bytes) else str(file.content)
+
+
+def _patiently(call: Callable[[], Result]) -> Result:
+    """The result of a call that may be made again, made again after a while where trying again may help."""
+    for wait_s in _WAITS_S:
+        try:
+            return call()
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            logger.info("the Hub does not answer as it should; trying again in %g s", wait_s)
+            time.sleep(wait_s)
+    return call()
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Requests that end in finite time: huggingface_hub waits for ever by itself."""
+    session = get_session()
+    before = session.timeout
+    session.timeout = _TIMEOUT_S
+    try:
+        yield
+    finally:
+        session.timeout = before
