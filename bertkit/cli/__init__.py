@@ -11,9 +11,13 @@ import typer
 import bertkit
 from bertkit.cli import (
     bench,
+    card,
     check,
     demo,
+    doctor,
+    embed,
     evaluate,
+    explain,
     export,
     finetune,
     launch,
@@ -21,15 +25,19 @@ from bertkit.cli import (
     predict,
     prepare,
     pretrain,
+    push_to_hub,
     recipes,
+    report,
+    serve,
     submit,
 )
-from bertkit.cli.console import errors_as_one_line
+from bertkit.cli.console import errors_as_one_line, speak_unicode
 from bertkit.errors import ConfigError
 
 app = typer.Typer(
     name="bertkit",
-    help="A folder of text to a pre-trained, scored and published BERT, each step one command.",
+    help="A folder of text to a pre-trained, scored and published BERT, each step one command.\n\n"
+    "Example: bertkit pretrain corpus/ --recipe mini --max-minutes 10",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -58,21 +66,31 @@ def _options(
             raise ConfigError(f"bertkit {context.invoked_subcommand} runs in one process: start it without a launcher")
 
 
-app.command("pretrain")(pretrain.pretrain)
-app.command("prepare")(prepare.prepare)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("export")(export.export)
-app.command("demo")(demo.demo)
-app.command("plan")(plan.plan)
-app.command("bench")(bench.bench)
-app.add_typer(finetune.app, name="finetune")
-app.add_typer(check.app, name="check")
-app.add_typer(submit.app, name="submit")
-app.add_typer(recipes.app, name="recipes")
+# In the order of a first day; a help without groups would be a wall of twenty names.
+TRAIN, SCORE, USE, MACHINE = "Train", "Score and look", "Use and publish", "Before you start"
+app.command("pretrain", rich_help_panel=TRAIN)(pretrain.pretrain)
+app.add_typer(finetune.app, name="finetune", rich_help_panel=TRAIN)
+app.command("prepare", rich_help_panel=TRAIN)(prepare.prepare)
+app.command("evaluate", rich_help_panel=SCORE)(evaluate.evaluate)
+app.command("report", rich_help_panel=SCORE)(report.report)
+app.add_typer(submit.app, name="submit", rich_help_panel=SCORE)
+app.command("predict", rich_help_panel=USE)(predict.predict)
+app.command("embed", rich_help_panel=USE)(embed.embed)
+app.command("serve", rich_help_panel=USE)(serve.serve)
+app.command("export", rich_help_panel=USE)(export.export)
+app.command("card", rich_help_panel=USE)(card.card)
+app.command("push-to-hub", rich_help_panel=USE)(push_to_hub.push_to_hub)
+app.command("demo", rich_help_panel=MACHINE)(demo.demo)
+app.command("doctor", rich_help_panel=MACHINE)(doctor.doctor)
+app.add_typer(check.app, name="check", rich_help_panel=MACHINE)
+app.add_typer(recipes.app, name="recipes", rich_help_panel=MACHINE)
+app.command("explain", rich_help_panel=MACHINE)(explain.explain)
+app.command("plan", rich_help_panel=MACHINE)(plan.plan)
+app.command("bench", rich_help_panel=MACHINE)(bench.bench)
 
 
 def main() -> None:
     """The entry point of the `bertkit` command."""
     launch.adopt_slurm()
+    speak_unicode()
     app()
