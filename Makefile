@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-faults check lint types layers format build clean
+.PHONY: demo test test-slow test-faults check lint types layers format build docs clean
 
 demo: $(READY)  ## the whole story on a few minutes of CPU
 	$(BIN)/bertkit demo
@@ -22,8 +22,8 @@ test-faults: $(READY)  ## kills, full disks, damaged files, hostile input: half 
 check: lint types layers test  ## what CI runs
 
 lint: $(READY)
-	$(BIN)/ruff format --check bertkit tests
-	$(BIN)/ruff check bertkit tests
+	$(BIN)/ruff format --check bertkit tests docs
+	$(BIN)/ruff check bertkit tests docs
 
 types: $(READY)
 	$(BIN)/mypy
@@ -32,8 +32,8 @@ layers: $(READY)
 	$(BIN)/lint-imports
 
 format: $(READY)
-	$(BIN)/ruff format bertkit tests
-	$(BIN)/ruff check --fix bertkit tests
+	$(BIN)/ruff format bertkit tests docs
+	$(BIN)/ruff check --fix bertkit tests docs
 
 build: $(READY)  ## a wheel in dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
@@ -46,5 +46,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+docs: $(READY)  ## the site in site/; to look at it: $(BIN)/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,8 +1,15 @@
 """Every command and every snippet of the README works as it stands."""
 
+import contextlib
+import json
+import os
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -22,21 +29,33 @@ SMALL = (
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch):
+def desk(finished_desk, tmp_path, monkeypatch):
     """A folder as the README's reader has it: a corpus, a BERT folder, labelled files, and a run of each."""
-    write_corpus(tmp_path / "corpus")
+    shutil.copytree(finished_desk, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def finished_desk(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("desk")
+    with contextlib.chdir(folder):
+        make_desk(folder)
+    return folder
+
+
+def make_desk(folder):
+    write_corpus(folder / "corpus")
     made = CliRunner().invoke(
         app, ["pretrain", "corpus", "--recipe=tiny", *(f"--set={s}" for s in SETTINGS), "--output-dir=runs/base"]
     )
     assert made.exit_code == 0, made.output
     shutil.copytree("runs/base/export", "bert-folder")
-    write_labelled_files(tmp_path)
+    write_labelled_files(folder)
     reviews = ["classify", "--train=reviews.csv", "--text=review", "--label=stars", "--output-dir=runs/reviews"]
     for task in (reviews, ["glue", "rte", "--data-dir=glue_data", "--output-dir=runs/rte"]):
         made = CliRunner().invoke(app, ["finetune", *task, "--from=bert-folder", "--set=train.max_steps=2"])
         assert made.exit_code == 0, made.output
-    return tmp_path
 
 
 def write_labelled_files(folder):
@@ -53,9 +72,12 @@ def write_labelled_files(folder):
 
 
 def test_every_command_of_the_readme_is_accepted(desk):
-    assert len(COMMANDS) >= 16
+    assert len(COMMANDS) >= 24
     for command in COMMANDS:
         arguments = shlex.split(command)
+        if arguments[0] == "serve":
+            # It ends when it is stopped: see below.
+            continue
         if arguments[0] in ("pretrain", "finetune"):
             arguments += ["--dry-run"]
         if arguments[0] in ("plan", "bench"):
@@ -64,6 +86,25 @@ def test_every_command_of_the_readme_is_accepted(desk):
             arguments += ["--corpus=corpus", "--against=nothing", "--rounds=1"]
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, f"bertkit {command}: {result.output}"
+    page = (desk / "runs/reviews/report.html").read_text(encoding="utf-8")
+    assert "confusion" in page.lower()
+    assert (desk / "runs/reviews/onnx/model.onnx").is_file()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C would reach the tests, too")
+def test_the_page_and_the_api_of_the_readme_are_served_until_they_are_stopped(desk):
+    (command,) = (command for command in COMMANDS if command.startswith("serve "))
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    arguments = [sys.executable, "-m", "bertkit", *shlex.split(command), "--port=0", "--json"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        try:
+            said = b"".join(iter(process.stdout.readline, b"}\n")) + b"}"
+            with urllib.request.urlopen(json.loads(said)["url"], timeout=30) as page:
+                assert b"<html" in page.read()
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+    assert process.returncode == 130
 
 
 def test_the_fine_tuning_snippet_of_the_readme_runs(desk):

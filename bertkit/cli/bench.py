@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from bertkit.cli.completion import recipe_names
 from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, print_json, print_table
 from bertkit.cli.options import AsJson, Settings
 
@@ -21,7 +22,10 @@ def bench(
     subject: Annotated[Subject, typer.Argument(help="What to measure.")],
     recipe: Annotated[
         str | None,
-        typer.Option(help="Recipe whose model shape is measured; mini, or 6 layers of 384 to finetune and predict."),
+        typer.Option(
+            help="Recipe whose model shape is measured; mini, or 6 layers of 384 to finetune and predict.",
+            autocompletion=recipe_names,
+        ),
     ] = None,
     corpus: Annotated[
         str | None, typer.Option(help="Text, or a folder made by bertkit prepare; the demo corpus if left out.")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bertkit.cli.completion import glue_tasks
 from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, print_json
 from bertkit.cli.finetune import (
     NAMED,
@@ -24,12 +25,18 @@ from bertkit.errors import BertkitError
 if TYPE_CHECKING:
     from bertkit.tasks.check import Report
 
-app = typer.Typer(help="Say what is wrong with labelled data, before anything runs.", no_args_is_help=True)
+app = typer.Typer(
+    help="Say what is wrong with labelled data, before anything runs.\n\n"
+    "Example: bertkit check classify --train reviews.csv --text review --label stars",
+    no_args_is_help=True,
+)
 
 
 @app.command("glue")
 def glue(
-    task: Annotated[str, typer.Argument(help="cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli.")],
+    task: Annotated[
+        str, typer.Argument(help="cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli.", autocompletion=glue_tasks)
+    ],
     init_from: InitFrom = None,
     data_dir: DataDir = None,
     settings: Settings = None,

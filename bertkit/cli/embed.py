@@ -5,11 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
+from bertkit.cli.completion import run_folders
 from bertkit.cli.console import ConsoleWatcher, duration, errors_as_one_line
 
 
 def embed(
-    run: Annotated[str, typer.Argument(help="A run of any kind, a BERT's folder or a Hub id.")],
+    run: Annotated[
+        str, typer.Argument(help="A run of any kind, a BERT's folder or a Hub id.", autocompletion=run_folders)
+    ],
     inputs: Annotated[
         list[str] | None,
         typer.Argument(help="Files as `bertkit predict` reads them; - or nothing for standard input."),

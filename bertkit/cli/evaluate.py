@@ -6,13 +6,18 @@ from typing import Annotated, Any
 
 import typer
 
+from bertkit.cli.completion import run_folders
 from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, print_json, print_table
 from bertkit.cli.options import AsJson
 
 
 def evaluate(
     run: Annotated[
-        str | None, typer.Argument(help="A run, a folder of runs, or a BERT with a head; the newest run if left out.")
+        str | None,
+        typer.Argument(
+            help="A run, a folder of runs, or a BERT with a head; the newest run if left out.",
+            autocompletion=run_folders,
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Score on this instead: a labelled file, or a task such as hans.")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bertkit.cli.completion import run_folders
 from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, print_json, print_table
 from bertkit.cli.options import AsJson
 
@@ -16,7 +17,11 @@ def explain(
     pair: Annotated[str | None, typer.Argument(help="The second text of a pair.")] = None,
     source: Annotated[
         str | None,
-        typer.Option("--from", help="Run, prepared store, BERT folder or Hub id; the newest run if left out."),
+        typer.Option(
+            "--from",
+            help="Run, prepared store, BERT folder or Hub id; the newest run if left out.",
+            autocompletion=run_folders,
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed masks other tokens.")] = 0,
     max_seq_length: Annotated[

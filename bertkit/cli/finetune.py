@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bertkit.cli.completion import finetuning_recipe_names, glue_tasks_or_all, run_folders
 from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, is_main_process, print_json
 from bertkit.cli.launch import NumProcesses, start_processes
 from bertkit.cli.options import AsJson, DryRun, Settings
@@ -22,11 +23,19 @@ NAMED = {
     "swag": "SWAG: the likeliest of four continuations",
 }
 
-app = typer.Typer(help="Fine-tune a BERT on a task of the paper, or on your own labelled files.", no_args_is_help=True)
+app = typer.Typer(
+    help="Fine-tune a BERT on a task of the paper, or on your own labelled files.\n\n"
+    "Example: bertkit finetune classify --train reviews.csv --text review --label stars",
+    no_args_is_help=True,
+)
 
 InitFrom = Annotated[
     str | None,
-    typer.Option("--from", help="BERT folder, pre-training run or Hub id; google-bert/bert-base-uncased if left out."),
+    typer.Option(
+        "--from",
+        help="BERT folder, pre-training run or Hub id; google-bert/bert-base-uncased if left out.",
+        autocompletion=run_folders,
+    ),
 ]
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder with the task's files in their original layout; from the Hub if left out.")
@@ -43,7 +52,10 @@ Text = Annotated[
 ]
 Label = Annotated[str | None, typer.Option("--label", help="Column of the label; several 0/1 columns: a,b,c.")]
 Choices = Annotated[list[str] | None, typer.Option("--choice", help="Column of a choice; repeat it for each.")]
-Recipe = Annotated[str | None, typer.Option(help="paper (the default), stable, or a YAML file.")]
+Recipe = Annotated[
+    str | None,
+    typer.Option(help="paper (the default), stable, or a YAML file.", autocompletion=finetuning_recipe_names),
+]
 Stable = Annotated[bool, typer.Option("--stable", help="The published remedies for small data sets in one preset.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Run this many seeds; print mean and standard deviation.")]
 Grid = Annotated[str | None, typer.Option(help="paper: batch 16, 32 x rate 5e-5, 3e-5, 2e-5 x 2, 3, 4 epochs.")]
@@ -57,7 +69,12 @@ OutputDir = Annotated[
 
 @app.command("glue")
 def glue(
-    task: Annotated[str, typer.Argument(help="cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli, or all.")],
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli, or all.", autocompletion=glue_tasks_or_all
+        ),
+    ],
     init_from: InitFrom = None,
     data_dir: DataDir = None,
     recipe: Recipe = None,

@@ -5,11 +5,15 @@ from typing import Annotated
 
 import typer
 
+from bertkit.cli.completion import run_folders
 from bertkit.cli.console import ConsoleWatcher, duration, errors_as_one_line, is_main_process
 
 
 def predict(
-    run: Annotated[str, typer.Argument(help="Fine-tuning run, BERT folder with a head, or Hub id.")],
+    run: Annotated[
+        str,
+        typer.Argument(help="Fine-tuning run, BERT folder with a head, or Hub id.", autocompletion=run_folders),
+    ],
     inputs: Annotated[
         list[str] | None,
         typer.Argument(

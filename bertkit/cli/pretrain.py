@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bertkit.cli.completion import recipe_names, run_folders
 from bertkit.cli.console import ConsoleWatcher, duration, errors_as_one_line, is_main_process, print_json, print_table
 from bertkit.cli.launch import NumProcesses, start_processes
 from bertkit.cli.options import NO_OTHER_LENGTH, AsJson, DryRun, Settings
@@ -26,13 +27,21 @@ def pretrain(
     ],
     recipe: Annotated[
         str | None,
-        typer.Option(help="Name of a shipped recipe (bertkit recipes ls) or a YAML file; small if left out."),
+        typer.Option(
+            help="Name of a shipped recipe (bertkit recipes ls) or a YAML file; small if left out.",
+            autocompletion=recipe_names,
+        ),
     ] = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Run folder; runs/CORPUS-RECIPE if left out. An existing run is continued.")
     ] = None,
     init_from: Annotated[
-        str | None, typer.Option("--from", help="BERT folder or Hub id to continue from, with its tokenizer and shape.")
+        str | None,
+        typer.Option(
+            "--from",
+            help="BERT folder or Hub id to continue from, with its tokenizer and shape.",
+            autocompletion=run_folders,
+        ),
     ] = None,
     max_minutes: Annotated[
         float | None,

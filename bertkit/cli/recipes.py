@@ -5,16 +5,24 @@ from typing import Annotated
 
 import typer
 
+from bertkit.cli.completion import all_recipe_names
 from bertkit.cli.console import errors_as_one_line, print_json, print_table
 from bertkit.cli.options import AsJson
 
-app = typer.Typer(name="recipes", help="List, show and copy the shipped recipes.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(help="Name of a shipped recipe.")]
+app = typer.Typer(
+    name="recipes",
+    help="List, show and copy the shipped recipes.\n\nExample: bertkit recipes ls",
+    no_args_is_help=True,
+)
+Name = Annotated[str, typer.Argument(help="Name of a shipped recipe.", autocompletion=all_recipe_names)]
 
 
 @app.command("ls")
 def list_all(as_json: AsJson = False) -> None:
-    """List the shipped recipes."""
+    """List the shipped recipes.
+
+    Example: bertkit recipes ls
+    """
     with errors_as_one_line():
         from bertkit.config.load import list_finetuning_recipes, list_recipes
 
@@ -28,7 +36,10 @@ def list_all(as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show(name: Name) -> None:
-    """Print a recipe with its header: command, hardware, expected time and measured result."""
+    """Print a recipe with its header: command, hardware, expected time and measured result.
+
+    Example: bertkit recipes show mini
+    """
     with errors_as_one_line():
         from bertkit.config.load import read_recipe
 
@@ -39,7 +50,10 @@ def show(name: Name) -> None:
 def copy(
     name: Name, destination: Annotated[Path | None, typer.Argument(help="File to write; NAME.yaml if left out.")] = None
 ) -> None:
-    """Copy a recipe, to edit it and run it with --recipe FILE."""
+    """Copy a recipe, to edit it and run it with --recipe FILE.
+
+    Example: bertkit recipes cp mini my-recipe.yaml
+    """
     with errors_as_one_line():
         from bertkit.config.load import find_recipe, read_recipe
         from bertkit.errors import ConfigError
@@ -62,7 +76,10 @@ def schema(
     finetune: Annotated[bool, typer.Option("--finetune", help="The settings of fine-tuning instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print every setting with its type, its default and what it does; --json gives a JSON schema."""
+    """Print every setting with its default and what it does; --json gives a JSON schema, with the types.
+
+    Example: bertkit recipes schema --finetune
+    """
     with errors_as_one_line():
         from bertkit.config.finetune import FinetuneConfig
         from bertkit.config.load import describe_schema

@@ -7,7 +7,10 @@ import typer
 
 from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, print_table
 
-app = typer.Typer(help="Write what a leaderboard takes.", no_args_is_help=True)
+app = typer.Typer(
+    help="Write what a leaderboard takes.\n\nExample: bertkit submit glue runs/glue --data-dir glue_data",
+    no_args_is_help=True,
+)
 
 
 @app.callback()
