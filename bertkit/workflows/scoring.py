@@ -1,7 +1,7 @@
 """Predictions on disk beside their gold labels, and what the official metrics make of them."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from bertkit.errors import CheckpointError
 from bertkit.tasks.problem import Prediction
 from bertkit.tasks.scoring import score
 from bertkit.tasks.spec import Answer, Example, TaskSpec
-from bertkit.workflows.runs import write_aside
+from bertkit.workflows.runs import kept_whole
 
 # The figure of a metric that has several which stands for it; otherwise it goes by the metric's own name.
 _HEADLINES = {"squad": "f1", "squad_v2": "best_f1", "tagging": "f1", "multi_label": "micro_f1", "hans": "accuracy"}
@@ -18,7 +18,7 @@ _HEADLINES = {"squad": "f1", "squad_v2": "best_f1", "tagging": "f1", "multi_labe
 
 @dataclass(frozen=True)
 class Judged:
-    """A prediction and what it should have been."""
+    """A prediction and what it should have been; `texts` are the example's, none in files of earlier versions."""
 
     key: str
     prediction: Any
@@ -26,15 +26,20 @@ class Judged:
     probability: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     columns: Mapping[str, Any] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
 
     def to_json(self, split: str) -> str:
         """One line of `predictions.jsonl`."""
         row = {"split": split, "key": self.key, "prediction": self.prediction, "label": _plain(self.label)}
         if self.probability is not None:
             row["probability"] = round(self.probability, 6)
-        return json.dumps(
-            {**row, **self.details, **({"columns": self.columns} if self.columns else {})}, ensure_ascii=False
-        )
+        row |= self.details
+        if self.columns:
+            row["columns"] = self.columns
+        if self.texts:
+            row["texts"] = self.texts
+        # Half of a character, which a text may hold, cannot be encoded: it is written as its escape.
+        return json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def judge(examples: Iterable[Example], predictions: Iterable[Prediction], *, keep: Sequence[str] = ()) -> list[Judged]:
@@ -47,6 +52,7 @@ def judge(examples: Iterable[Example], predictions: Iterable[Prediction], *, kee
             p.probability,
             p.details,
             {name: e.columns[name] for name in keep if name in e.columns},
+            e.texts,
         )
         for e, p in zip(examples, predictions, strict=True)
         if e.label is not None
@@ -83,33 +89,56 @@ def write_predictions(path: Path, judged: Mapping[str, Sequence[Judged]]) -> Non
     Raises:
         CheckpointError: it cannot be written.
     """
-    write_aside(path, "".join(each.to_json(split) + "\n" for split, rows in judged.items() for each in rows))
+    with kept_whole(path) as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
+        for split, rows in judged.items():
+            file.writelines(each.to_json(split) + "\n" for each in rows)
 
 
 def read_predictions(path: Path, spec: TaskSpec) -> dict[str, list[Judged]]:
-    """What `write_predictions` wrote.
+    """What `write_predictions` wrote, less the texts, which no metric needs.
 
     Raises:
         CheckpointError: the file is missing or damaged; names the line.
     """
     judged: dict[str, list[Judged]] = {}
+    for split, each in iterate_predictions(path, spec, with_texts=False):
+        judged.setdefault(split, []).append(each)
+    return judged
+
+
+def iterate_predictions(path: Path, spec: TaskSpec, *, with_texts: bool = True) -> Iterator[tuple[str, Judged]]:
+    """The split and the content of every line of what `write_predictions` wrote, one line in memory at a time.
+
+    Raises:
+        CheckpointError: the file is missing or damaged; names the line.
+    """
     number = 0
     try:
-        # Not splitlines(): texts may hold other characters that Python takes for the end of a line.
-        for line in path.read_text(encoding="utf-8").removesuffix("\n").split("\n"):
-            number += 1
-            row = json.loads(line)
-            known = {name: row.pop(name) for name in ("key", "prediction")}
-            label, split, probability = row.pop("label"), row.pop("split"), row.pop("probability", None)
-            columns = row.pop("columns", {})
-            judged.setdefault(split, []).append(
-                Judged(**known, label=_label(label, spec), probability=probability, details=row, columns=columns)
-            )
+        # Texts may hold other characters that Python takes for the end of a line.
+        with path.open(encoding="utf-8", newline="\n") as file:
+            for line in file:
+                number += 1
+                split, judged = _read_line(line, spec, with_texts=with_texts)
+                yield split, judged
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}): run bertkit finetune again") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged at line {number}: run bertkit finetune again") from error
-    return judged
+
+
+def _read_line(line: str, spec: TaskSpec, *, with_texts: bool) -> tuple[str, Judged]:
+    row = json.loads(line)
+    known = {name: row.pop(name) for name in ("key", "prediction")}
+    label, split, probability = row.pop("label"), row.pop("split"), row.pop("probability", None)
+    columns, texts = row.pop("columns", {}), row.pop("texts", ())
+    return split, Judged(
+        **known,
+        label=_label(label, spec),
+        probability=probability,
+        details=row,
+        columns=columns,
+        texts=tuple(texts) if with_texts else (),
+    )
 
 
 def _metric_inputs(

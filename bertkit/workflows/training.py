@@ -46,7 +46,7 @@ class Loader(Protocol):
     def steps(self, position: Position, *, micro_batch_tokens: int | None) -> Prefetched[StepBatch]: ...
 
 
-def build_run_accelerator(train: TrainConfig | FinetuneTrainConfig, every: EveryConfig, run_dir: Path) -> Accelerator:
+def build_run_accelerator(train: TrainConfig | FinetuneTrainConfig, every: EveryConfig) -> Accelerator:
     """The accelerator of a run.
 
     Raises:
@@ -55,7 +55,7 @@ def build_run_accelerator(train: TrainConfig | FinetuneTrainConfig, every: Every
     """
     if every.energy:
         require_meter()
-    accelerator = build_accelerator(train.precision, run_dir=run_dir, trackers=every.trackers)
+    accelerator = build_accelerator(train.precision, trackers=every.trackers)
     require_divisible(train, accelerator.num_processes)
     return accelerator
 

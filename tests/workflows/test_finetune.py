@@ -96,7 +96,7 @@ def test_a_run_leaves_what_it_promises(finished):
     assert results == summary.results
     assert results["tokens_per_s"] > 0
     line = json.loads((run_dir / "predictions.jsonl").read_text().splitlines()[0])
-    assert {"split", "key", "prediction", "label", "probability", "probabilities"} == set(line)
+    assert {"split", "key", "prediction", "label", "probability", "probabilities", "texts"} == set(line)
 
 
 def test_the_predictions_on_disk_score_as_the_run_did(finished):

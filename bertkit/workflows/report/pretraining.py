@@ -1,0 +1,114 @@
+"""The chapter of a pre-training run."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from bertkit.errors import BertkitError
+from bertkit.workflows.health import Finding, bands_of, findings
+from bertkit.workflows.report.blocks import Block, Chapter, MaskedWords, Note, Row, Section, Tile, Tiles
+from bertkit.workflows.report.curves import Logged, optimisation_charts, pretraining_charts
+from bertkit.workflows.report.facts import amount, duration, settings_section, status_of
+from bertkit.workflows.report.masked_words import masked_words
+from bertkit.workflows.report.subjects import Subject
+from bertkit.workflows.report.svg import picture
+
+logger = logging.getLogger(__name__)
+
+_HOW_TO_READ = (
+    "Every word was masked in turn, the rest of its sentence shown. The stronger the colour, the more of the "
+    "probability it got. Point at one, or move to it with the arrow keys, for what the model thought of instead."
+)
+
+
+def pretraining_chapter(subject: Subject, salt: str) -> Chapter:
+    """All that is known of a run of pre-training."""
+    logged = Logged(subject.name, subject.history, _bands(subject))
+    curves = [picture(chart, salt) for chart in pretraining_charts([logged])]
+    optimisation = [picture(chart, salt) for chart in optimisation_charts([logged])]
+    nothing: list[Block] = [Note("The run has logged nothing yet.", "warning")]
+    sections = [
+        Section("Summary", [Tiles(_tiles(subject)), *_health(subject)]),
+        Section("Loss and accuracy", [Row(curves)] if curves else nothing, _lead(logged)),
+        *([Section("Optimisation", [Row(optimisation, narrow=True)])] if optimisation else []),
+        Section("Masked words", _masked_words(subject)),
+        settings_section(subject),
+    ]
+    return Chapter(subject.name, subject.name, f"Pre-training · {status_of(subject)}", sections)
+
+
+def _lead(logged: Logged) -> str:
+    shaded = " Shaded: where healthy runs of this size lie." if any(logged.bands.values()) else ""
+    return f"Thin: means over the steps between two log lines. With dots: held-out text.{shaded}"
+
+
+def _tiles(subject: Subject) -> list[Tile]:
+    heldout: Mapping[str, Any] = subject.results.get("heldout", {})
+    last = subject.history.training[-1] if subject.history.training else {}
+    tiles = []
+    if "mlm_loss" in heldout:
+        tiles += [
+            Tile(
+                "Masked LM loss, held-out",
+                f"{heldout['mlm_loss']:.3f} nats",
+                f"word frequencies alone: {heldout['unigram_entropy']:.3f}",
+            ),
+            Tile(
+                "Masked LM accuracy, held-out",
+                f"{100 * heldout['mlm_accuracy']:.1f} %",
+                f"perplexity {heldout['mlm_perplexity']:,.1f}",
+            ),
+        ]
+    elif "mlm_loss" in last:
+        tiles.append(Tile("Masked LM loss, training", f"{last['mlm_loss']:.3f} nats", "not scored on held-out text"))
+    if "nsp_accuracy" in heldout:
+        tiles.append(
+            Tile(
+                "Next sentence accuracy, held-out",
+                f"{100 * heldout['nsp_accuracy']:.1f} %",
+                f"always the same answer: {100 * heldout['nsp_majority']:.1f} %",
+            )
+        )
+    if last:
+        rate = last["tokens"] / max(last["elapsed_s"], 1e-9)
+        tiles.append(Tile("Tokens trained on", amount(last["tokens"]), f"{last['step']:,} steps"))
+        tiles.append(Tile("Time", duration(last["elapsed_s"]), f"{amount(rate)} tokens a second"))
+    return tiles
+
+
+def _bands(subject: Subject) -> Mapping[str, Any]:
+    try:
+        return bands_of(subject.run)
+    except BertkitError as error:
+        logger.warning("no reference bands for %s: %s", subject.name, error)
+        return {}
+
+
+def _health(subject: Subject) -> list[Block]:
+    try:
+        found = findings(subject.run)
+    except BertkitError as error:
+        return [Note(f"The health of the run cannot be told: {error}.", "warning")]
+    if not found:
+        return [Note("Nothing stands out: the run goes as healthy runs of its size do.", "good")]
+    return [Note(_said(each), "warning") for each in found]
+
+
+def _said(finding: Finding) -> str:
+    text = finding.text[:1].upper() + finding.text[1:]
+    # What is noticed of the corpus is noticed before the first step.
+    return f"{text} (noticed at step {finding.step:,})" if finding.step else text
+
+
+def _masked_words(subject: Subject) -> list[Block]:
+    try:
+        sentences = masked_words(subject.run)
+    except (BertkitError, OSError) as error:
+        return [Note(f"The model cannot be asked: {error}", "warning")]
+    ranks = [word.rank for sentence in sentences for word in sentence]
+    first, among_five = (sum(rank <= least for rank in ranks) / len(ranks) for least in (1, 5))
+    summary = (
+        f" Of {len(ranks):,} words, the first guess is right for {100 * first:.0f} %, and the truth is among the first "
+        f"five for {100 * among_five:.0f} %."
+    )
+    return [MaskedWords("Held-out sentences", sentences, _HOW_TO_READ + summary)]
