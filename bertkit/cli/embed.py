@@ -1,12 +1,14 @@
 """bertkit embed."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bertkit.cli.completion import run_folders
-from bertkit.cli.console import ConsoleWatcher, duration, errors_as_one_line
+from bertkit.cli.console import ConsoleWatcher, duration, errors_as_one_line, print_json
+from bertkit.cli.options import AsJson
 
 
 def embed(
@@ -31,6 +33,7 @@ def embed(
         list[str] | None, typer.Option(help="Column of the text; twice for a pair. Guessed if left out.")
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Write 16-bit numbers.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the vectors of texts or words, from any layers of an encoder as it is, to a Parquet file of any length.
 
@@ -50,5 +53,8 @@ def embed(
                 options=EmbedOptions(half=half, **asked),
                 watch=watch,
             )
+        if as_json:
+            print_json(asdict(summary))
+            return
         pace = f"{summary.rows / max(summary.seconds, 1e-9):,.0f} rows/s"
         typer.echo(f"{output}: {summary.rows:,} rows, vectors of {summary.width} ({duration(summary.seconds)}, {pace})")

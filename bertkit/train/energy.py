@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from bertkit.errors import ConfigError
+from bertkit.installed import is_installed
 from bertkit.whole import written_whole
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Energy:
 
 def require_meter() -> None:
     """Raise ConfigError where codecarbon is not installed; says how to install it."""
-    if find_spec("codecarbon") is None:
+    if not is_installed("codecarbon"):
         raise ConfigError(
             "every.energy needs codecarbon, which is not installed: pip install 'bertkit[energy]', or leave it out"
         )

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from bertkit.errors import ConfigError
+from bertkit.installed import is_installed
 from bertkit.train.sharding import shard_like
 
 
@@ -48,7 +48,7 @@ def _lamb(groups: list[dict[str, Any]], **options: Any) -> Optimizer:
 
     Biases and LayerNorm, which do not decay, keep the step of Adam.
     """
-    if find_spec("pytorch_optimizer") is None:
+    if not is_installed("pytorch_optimizer"):
         raise ConfigError(
             "optim.name lamb needs pytorch-optimizer, which is not installed: pip install 'bertkit[lamb]'"
         )

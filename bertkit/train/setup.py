@@ -1,7 +1,6 @@
 """accelerate set up for one run: device, precision, processes, trackers."""
 
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from typing import Literal, TypeVar
 
 import torch
@@ -11,6 +10,7 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedType, GradientAccumulationPlugin, broadcast
 
 from bertkit.errors import ConfigError
+from bertkit.installed import is_installed
 from bertkit.train.sharding import sharding_plugin, wants_sharding
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -71,9 +71,7 @@ def build_accelerator(
 
 
 def _require_tracker(name: str) -> None:
-    found = find_spec(name)
-    # A folder called wandb/, which wandb leaves wherever it runs, is no package.
-    if found is None or found.origin is None:
+    if not is_installed(name):
         raise ConfigError(f"every.trackers names {name}, which is not installed: pip install {name}, or leave it out")
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
@@ -33,7 +31,8 @@ from bertkit.workflows.predict import prediction_precision
 from bertkit.workflows.prediction_files import kind_of_output, written_aside
 from bertkit.workflows.prediction_rows import STANDARD_INPUT, Row, Wanted, kind_of_input, read_rows, require_files
 from bertkit.workflows.runs import newest_run
-from bertkit.workflows.source import bert_folder, open_bert_config, require_room
+from bertkit.workflows.source import bert_folder, longest_input, open_bert_config, require_room
+from bertkit.workflows.vector_file import VectorFile
 from bertkit.workflows.watch import Unwatched, Watcher
 
 logger = logging.getLogger(__name__)
@@ -44,11 +43,9 @@ POOLINGS: Final[dict[Level, tuple[Pooling, ...]]] = {
     "sentence": ("mean", "cls", "max"),
     "word": ("first", "mean", "max"),
 }
-LONGEST: Final = 512
 ROWS_AT_ONCE: Final = 1024
-# Of the vectors that are in memory at once; a word is a character and a blank at the least.
+# Of the vectors that are in memory at once.
 BYTES_AT_ONCE: Final = 256_000_000
-ADDED: Final = ("tokens", "embedding", "embeddings", "error")
 
 
 @dataclass(frozen=True)
@@ -111,11 +108,14 @@ def embed(
     _require_parquet(output)
     require_files(paths)
     problem: Any = "tagging" if options.level == "word" else "classification"
-    for path in paths:
-        kind_of_input(path, problem)
+    kinds = [kind_of_input(path, problem) for path in paths]
     embedder = _open(str(source or newest_run().path), options)
     wanted = Wanted(problem, Columns(texts=tuple(texts)), is_asked=bool(texts))
-    with written_aside(output, binary=True) as file:
+    is_word = options.level == "word"
+    with (
+        written_aside(output, binary=True) as place,
+        VectorFile(place, paths, kinds, width=embedder.width, of_words=is_word, half=options.half) as file,
+    ):
         tally = _write_all(read_rows(paths, (), wanted), embedder, file, watch or Unwatched())
     if tally["cut"]:
         logger.info(
@@ -201,7 +201,7 @@ def _open(source: str, options: EmbedOptions) -> _Embedder:
         raise ConfigError(f"--layers {error}: choose others") from error
     tokenizer = load_tokenizer(folder)
     require_room(config, tokenizer.vocabulary, source)
-    longest = min(config.max_position_embeddings, LONGEST, tokenizer.pretrained.model_max_length)
+    longest = longest_input(config, tokenizer)
     if options.layers == "weighted-all":
         logger.info("the layers get equal shares: learned ones are part of a model, see finetune")
     prepared = accelerator.prepare_model(model.to(accelerator.device).eval(), evaluation_mode=True)
@@ -221,68 +221,31 @@ def _require_parquet(output: Path) -> None:
     kind_of_output(output)
 
 
-def _write_all(rows: Iterator[Row], embedder: _Embedder, file: Any, watch: Watcher) -> dict[str, int]:
-    tally, writer = {"rows": 0, "bad": 0, "cut": 0}, None
-    for chunk in _chunks(rows, embedder.width):
+def _write_all(rows: Iterator[Row], embedder: _Embedder, file: VectorFile, watch: Watcher) -> dict[str, int]:
+    tally = {"rows": 0, "bad": 0, "cut": 0}
+    for chunk in _chunks(rows, embedder):
         vectors, num_cut = embedder.embed([row for row in chunk if isinstance(row, Example)])
-        table = _table(chunk, iter(vectors), embedder)
-        try:
-            # Columns keep the types that the first rows give them.
-            writer = writer or pq.ParquetWriter(file, table.schema)
-            writer.write_table(table.cast(writer.schema))
-        except (pa.ArrowException, ValueError) as error:
-            raise TaskError(
-                f"the rows do not fit the columns of one Parquet file ({error}): give files of one form"
-            ) from error
+        file.write(chunk, iter(vectors))
         tally["rows"] += len(chunk)
         tally["bad"] += sum(isinstance(row, BrokenRow) for row in chunk)
         tally["cut"] += num_cut
         watch.work("embedding", tally["rows"], None)
-    if writer is None:
+    if not tally["rows"]:
         raise TaskError("there is no row to embed: give a file with one row a text")
-    writer.close()
     return tally
 
 
-def _chunks(rows: Iterator[Row], width: int) -> Iterator[list[Row]]:
+def _chunks(rows: Iterator[Row], embedder: _Embedder) -> Iterator[list[Row]]:
     """Rows whose vectors are few enough to be in memory at once."""
+    most = BYTES_AT_ONCE // (4 * embedder.width)
     chunk: list[Row] = []
-    num_bytes = 0
+    num_vectors = 0
     for row in rows:
-        words = sum(map(len, row.texts)) if isinstance(row, Example) else 0
-        if chunk and (len(chunk) == ROWS_AT_ONCE or num_bytes + words * width * 4 > BYTES_AT_ONCE):
+        wanted = len(row.texts) if isinstance(row, Example) and embedder.options.level == "word" else 1
+        if chunk and (len(chunk) == ROWS_AT_ONCE or num_vectors + wanted > most):
             yield chunk
-            chunk, num_bytes = [], 0
+            chunk, num_vectors = [], 0
         chunk.append(row)
-        num_bytes += words * width * 4
+        num_vectors += wanted
     if chunk:
         yield chunk
-
-
-def _table(rows: Sequence[Row], vectors: Iterator[Array], embedder: _Embedder) -> pa.Table:
-    """The rows as they came, their vectors, and what was wrong with those that have none."""
-    is_word, number = embedder.options.level == "word", pa.float16() if embedder.options.half else pa.float32()
-    names = dict.fromkeys(name for row in rows for name in row.columns)
-    if taken := [name for name in names if name in ADDED and not (is_word and name == "tokens")]:
-        raise TaskError(f"the input has a column {taken[0]!r} already, which is the name of what is added: rename it")
-    found = [next(vectors) if isinstance(row, Example) else None for row in rows]
-    columns = {str(name): pa.array([row.columns.get(name) for row in rows]) for name in names if name != "tokens"}
-    if is_word:
-        columns["tokens"] = pa.array(
-            [list(row.texts) if isinstance(row, Example) else None for row in rows], pa.list_(pa.string())
-        )
-    columns["embeddings" if is_word else "embedding"] = _vectors(found, embedder.width, number, is_word=is_word)
-    columns["error"] = pa.array([str(row) if isinstance(row, BrokenRow) else None for row in rows], pa.string())
-    return pa.table(columns)
-
-
-def _vectors(found: Sequence[Array | None], width: int, number: pa.DataType, *, is_word: bool) -> pa.Array:
-    """A column of vectors, or of lists of them; null where there are none."""
-    dtype = np.float16 if number == pa.float16() else np.float32
-    is_null = np.array([each is None for each in found])
-    given = [np.zeros((0 if is_word else 1, width), dtype) if each is None else each.astype(dtype) for each in found]
-    flat = pa.array(np.concatenate(given).reshape(-1), number)
-    if not is_word:
-        return pa.FixedSizeListArray.from_arrays(flat, width, mask=pa.array(is_null))
-    bounds = pa.array(np.cumsum([0, *map(len, given)]), pa.int32())
-    return pa.ListArray.from_arrays(bounds, pa.FixedSizeListArray.from_arrays(flat, width), mask=pa.array(is_null))

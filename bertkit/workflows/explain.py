@@ -12,7 +12,9 @@ from bertkit.data.store import TOKENIZER_FOLDER
 from bertkit.data.texts import TextEncoder, cut_pair
 from bertkit.data.tokenizer import LoadedTokenizer, load_tokenizer
 from bertkit.errors import ConfigError
+from bertkit.tasks.table import text_fault
 from bertkit.workflows.runs import RunFolder, newest_run
+from bertkit.workflows.source import longest_input, open_bert_config
 
 # Room of BERT's own; a tokenizer that was never told of a length says a number beyond any.
 LONGEST = 512
@@ -59,11 +61,17 @@ def explain(
         CheckpointError: no source was named and there is no run.
     """
     name, folder, masking = _tokenizer_of(source)
+    for given in (text, pair or ""):
+        if fault := text_fault(given):
+            raise ConfigError(f"the text {fault}")
     tokenizer = load_tokenizer(folder)
     pieces = [each.ids for each in TextEncoder(tokenizer).encode([text] if pair is None else [text, pair])]
     if not all(len(each) for each in pieces):
         raise ConfigError("there is nothing to explain in an empty text: give one with letters in it")
-    room = (max_seq_length or min(tokenizer.pretrained.model_max_length, LONGEST)) - (2 if pair is None else 3)
+    longest = _longest(folder, tokenizer)
+    if max_seq_length is not None and max_seq_length > longest:
+        raise ConfigError(f"{name} reads {longest} tokens at the most: lower --max-seq-length")
+    room = (max_seq_length or longest) - (2 if pair is None else 3)
     if room < len(pieces):
         raise ConfigError(f"{max_seq_length} tokens leave no room for the text beside [CLS] and [SEP]: raise it")
     lengths = [len(each) for each in pieces]
@@ -71,6 +79,14 @@ def explain(
     row_T, second = TextEncoder(tokenizer).row(*(each[:n] for each, n in zip(pieces, kept, strict=True)))
     tokens = _tokens(row_T, second, tokenizer, masking, seed)
     return Explanation(name, tokens, sum(lengths) - sum(kept), masking.mlm_probability)
+
+
+def _longest(folder: str, tokenizer: LoadedTokenizer) -> int:
+    """The tokens the model was trained to read; of a tokenizer alone, what it says, or BERT's own length."""
+    try:
+        return longest_input(open_bert_config(folder), tokenizer)
+    except ConfigError:
+        return int(min(tokenizer.pretrained.model_max_length, LONGEST))
 
 
 def _tokens(

@@ -8,7 +8,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from bertkit.errors import ConfigError
+from bertkit.installed import is_installed
 from bertkit.model.convert import to_stock
 from bertkit.workflows.exportable import largest_at_tokens, probe_inputs, require_same_logits
 from bertkit.workflows.onnx_model import INPUTS, OnnxModel, output_names
@@ -38,7 +38,7 @@ def require_onnx() -> None:
     Raises:
         ConfigError: it is not; names what to install.
     """
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    missing = [name for name in _PACKAGES if not is_installed(name)]
     if missing:
         raise ConfigError(f"ONNX needs {', '.join(missing)}, not installed here: pip install 'bertkit[onnx]'")
 

@@ -59,10 +59,7 @@ def open_finetuned(source: str, *, precision: Literal["auto", "fp32", "bf16", "f
         raise CheckpointError(f"{source} is not finished: run the same bertkit finetune command again")
     if not run.is_run() and (run.path / "results.json").is_file():
         raise ConfigError(f"{source} holds several runs: name one of the folders in it")
-    try:
-        model_config = open_bert_config(source)
-    except ConfigError as error:
-        raise ConfigError(str(error).removeprefix("--from ")) from error
+    model_config = open_bert_config(source)
     problem = _problem_of(source, model_config)
     with refused_as(ConfigError, f"{source} describes its options or labels in config.json as bertkit never would"):
         options = _options(model_config, problem)

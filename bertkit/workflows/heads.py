@@ -1,7 +1,6 @@
 """From a pre-trained BERT to the model that is fine-tuned: a new head, and what else begins anew or stays as it is."""
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
@@ -10,6 +9,7 @@ from transformers import PreTrainedModel
 
 from bertkit.config.finetune import FinetuneModelConfig, LoraConfig
 from bertkit.errors import ConfigError
+from bertkit.installed import is_installed
 from bertkit.tasks.problem import Problem
 from bertkit.workflows.source import bert_folder, opening
 
@@ -77,7 +77,7 @@ def add_lora(model: PreTrainedModel, lora: LoraConfig, *, seed: int) -> nn.Modul
     Raises:
         ConfigError: peft is not installed.
     """
-    if find_spec("peft") is None:
+    if not is_installed("peft"):
         raise ConfigError("model.lora needs peft, which is not installed: pip install 'bertkit[lora]'")
     import peft
 

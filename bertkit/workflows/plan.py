@@ -215,9 +215,12 @@ def _divide(config: PretrainConfig, measured: Sequence[_Measured], *, free_bytes
 
 
 def free_memory() -> int:
-    """Bytes free for a run: on the GPU, else in main memory and under the limit of this process' control group."""
-    if device_type() == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
+    """Bytes free for a run: on the GPU, else in main memory."""
+    return int(torch.cuda.mem_get_info()[0]) if device_type() == "cuda" else free_main_memory()
+
+
+def free_main_memory() -> int:
+    """Bytes free in main memory and under the limit of this process' control group."""
     free = int(psutil.virtual_memory().available)
     # Containers bound memory below what the machine has.
     with contextlib.suppress(OSError, ValueError, KeyError):

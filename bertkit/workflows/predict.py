@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -145,15 +146,18 @@ class _Outlet:
 
 def _write_all(rows: Iterator[Row], predictor: Predictor, outlet: _Outlet, watch: Watcher) -> _Tally:
     tally, writer = _Tally(), None
-    while chunk := list(islice(rows, EXAMPLES_A_CHUNK)):
-        answered = answer(chunk, predictor)
-        writer = writer or outlet.writer(answered)
-        writer.write(answered)
-        tally.add(chunk)
-        watch.work("predicting", tally.rows, None)
-    if writer is None:
-        raise TaskError("there is no row to predict: give a file with one row an example")
-    writer.close()
+    with ExitStack() as opened:
+        while chunk := list(islice(rows, EXAMPLES_A_CHUNK)):
+            answered = answer(chunk, predictor)
+            if writer is None:
+                writer = outlet.writer(answered)
+                opened.callback(writer.release)
+            writer.write(answered)
+            tally.add(chunk)
+            watch.work("predicting", tally.rows, None)
+        if writer is None:
+            raise TaskError("there is no row to predict: give a file with one row an example")
+        writer.close()
     return tally
 
 

@@ -40,6 +40,9 @@ class Writer(Protocol):
     def close(self) -> None:
         """All rows are there."""
 
+    def release(self) -> None:
+        """Lets go of the file, whether all rows are there or not."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -149,6 +152,9 @@ class TableFile:
     def close(self) -> None:
         pass
 
+    def release(self) -> None:
+        pass
+
     def _write_line(self, cells: Sequence[str]) -> None:
         quoted = (f'"{cell.replace(QUOTE, QUOTE * 2)}"' if self._special(cell) else cell for cell in cells)
         self._file.write(self._separator.join(quoted) + "\n")
@@ -188,6 +194,9 @@ class JsonLines:
     def close(self) -> None:
         pass
 
+    def release(self) -> None:
+        pass
+
 
 class ParquetFile:
     """A .parquet whose columns keep the types of a Parquet input, or get those of the first rows."""
@@ -215,40 +224,69 @@ class ParquetFile:
             self._write_group()
         self._writer.close()
 
+    def release(self) -> None:
+        # Or it would write its end later, to a file that is closed by then.
+        self._writer.close()
+
     def _write_group(self) -> None:
         import pyarrow as pa
 
         try:
-            self._writer.write_table(pa.Table.from_pylist(self._waiting, schema=self._schema))
+            self._writer.write_table(table_of(self._waiting, self._schema))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise _mixed(error) from error
+            raise mixed_columns(error) from error
         self._waiting = []
 
 
 def _schema(layout: Layout, first: Sequence[AnsweredRow]) -> Any:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     types = {
         "text": pa.string(), "json": pa.string(), "number": pa.float64(), "integer": pa.int64(),
         "texts": pa.list_(pa.string()), "numbers": pa.list_(pa.float64()),
     }  # fmt: skip
-    if layout.kinds and set(layout.kinds) == {"parquet"}:
-        with find_file(layout.inputs[0]).open_seekable() as file:
-            columns = list(pq.read_schema(file))
-    else:
-        rows = [{name: row.columns.get(name) for name in layout.columns} for row in first]
-        try:
-            columns = list(pa.Table.from_pylist(rows).schema)
-        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise _mixed(error) from error
-        columns = [pa.field(each.name, pa.string()) if pa.types.is_null(each.type) else each for each in columns]
+    columns = input_fields(layout.columns, layout.inputs, layout.kinds, [row.columns for row in first])
     return pa.schema([*columns, *(pa.field(name, types[kind]) for name, kind in layout.fields.types.items())])
 
 
-def _mixed(error: Exception) -> TaskError:
+def input_fields(
+    columns: Sequence[str], inputs: Sequence[str], kinds: Sequence[str], first: Sequence[Mapping[str, Any]]
+) -> list[Any]:
+    """The Arrow fields of the input's columns: those of a Parquet input, or what the first rows show; text for nothing.
+
+    Raises:
+        TaskError: the first rows hold values of several kinds in one column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if kinds and set(kinds) == {"parquet"}:
+        with find_file(inputs[0]).open_seekable() as file:
+            return list(pq.read_schema(file))
+    rows = [{name: row.get(name) for name in columns} for row in first]
+    try:
+        fields = list(pa.Table.from_pylist(rows).schema)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise mixed_columns(error) from error
+    return [pa.field(each.name, pa.string()) if pa.types.is_null(each.type) else each for each in fields]
+
+
+def table_of(rows: Sequence[Mapping[str, Any]], schema: Any) -> Any:
+    """An Arrow table of rows; raises what Arrow raises where a value does not fit its column."""
+    import pyarrow as pa
+
+    table = pa.Table.from_pylist(rows, schema=schema)
+    for field in schema:
+        if "int" in str(field.type):
+            # Arrow cuts a fraction off in silence where it is told the type, but never where it finds it out.
+            pa.array([row.get(field.name) for row in rows]).cast(field.type)
+    return table
+
+
+def mixed_columns(error: Exception, remedy: str = "write a .jsonl instead") -> TaskError:
+    """What to say where rows do not fit the columns that the first of them gave a Parquet file."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return TaskError(f"the rows do not fit the columns of one Parquet file ({reason}): write a .jsonl instead")
+    return TaskError(f"the rows do not fit the columns of one Parquet file ({reason}): {remedy}")
 
 
 class ConllFile:
@@ -277,6 +315,9 @@ class ConllFile:
         # What follows the last line feed is no line.
         for line in rest[:-1] if rest and not rest[-1] else rest:
             self._file.write(line + "\n")
+
+    def release(self) -> None:
+        pass
 
     def _append_tags(self, tags: Sequence[str]) -> None:
         waiting = iter(tags)
@@ -319,3 +360,6 @@ class AnswersFile:
 
     def close(self) -> None:
         self._file.write("{}\n" if self._is_first else "\n}\n")
+
+    def release(self) -> None:
+        pass

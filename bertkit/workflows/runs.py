@@ -19,7 +19,7 @@ from pydantic import BaseModel
 import bertkit
 from bertkit.config.load import Config, differing_keys, dump_config, read_yaml, validate_config
 from bertkit.errors import DISK_FULL, CheckpointError, ConfigError, redacted
-from bertkit.lock import LOCK_FILE, FolderLock
+from bertkit.lock import LOCK_FILE, FolderInUseError, FolderLock
 from bertkit.train.checkpoint import list_checkpoints
 from bertkit.whole import written_whole
 
@@ -164,7 +164,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Lets other processes claim the folder."""
-        self.lock.release()
+        self._lock.release()
 
     def abandon(self) -> None:
         """Removes a new run that never came to hold anything of worth: no part of a store and no checkpoint."""
@@ -180,14 +180,28 @@ class RunFolder:
         with suppress(OSError):
             self.path.rmdir()
 
+    def is_in_use(self) -> bool | None:
+        """Whether a process writes to the folder: its lock is tried for a moment. None: that cannot be done."""
+        # A run that was killed leaves the file and no lock.
+        if not (self.path / LOCK_FILE).exists():
+            return False
+        try:
+            self._lock.take()
+        except FolderInUseError:
+            return True
+        except OSError:
+            # Another user's, or on a disk that cannot be written.
+            return None
+        self.close()
+        return False
+
     @cached_property
-    def lock(self) -> FolderLock:
-        """The lock of the folder, not yet taken."""
+    def _lock(self) -> FolderLock:
         return FolderLock(self.path)
 
     def _take(self) -> None:
         try:
-            self.lock.take()
+            self._lock.take()
         except OSError as error:
             remedy = "free some space" if error.errno in DISK_FULL else "choose another --output-dir"
             raise ConfigError(f"the run folder {self.path} cannot be made: {error.strerror}; {remedy}") from error

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
+from bertkit.data.tokenizer import LoadedTokenizer
 from bertkit.data.vocabulary import Vocabulary
 from bertkit.errors import ConfigError, refused_as
 from bertkit.model import BertKitConfig
@@ -57,13 +58,13 @@ def open_bert_config(source: str) -> Any:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         require_sane(config)
     if config.model_type not in ("bert", BertKitConfig.model_type):
-        raise ConfigError(f"--from {source} is a '{config.model_type}' model: only BERT can be trained further here")
+        raise ConfigError(f"{source} is a '{config.model_type}' model: bertkit opens BERT only")
     return config
 
 
 def opening(source: str) -> AbstractContextManager[None]:
     """Whatever goes wrong within is a ConfigError that says what to give in the stead of `source`."""
-    return refused_as(ConfigError, f"--from {source} cannot be opened: give a BERT's folder, a run or a Hub id")
+    return refused_as(ConfigError, f"{source} cannot be opened: give a BERT's folder, a run or a Hub id")
 
 
 def require_sane(config: Any) -> None:
@@ -96,6 +97,11 @@ def require_room(config: Any, vocabulary: Vocabulary, source: str) -> None:
             f"the tokenizer of {source} has {vocabulary.size:,} pieces and the model embeddings for "
             f"{config.vocab_size:,}: give a model together with its own tokenizer"
         )
+
+
+def longest_input(config: Any, tokenizer: LoadedTokenizer) -> int:
+    """The tokens a BERT was trained to read: fewer than it has positions where its tokenizer says so."""
+    return int(min(config.max_position_embeddings, tokenizer.pretrained.model_max_length))
 
 
 def _runs_beside(path: Path) -> list[str]:

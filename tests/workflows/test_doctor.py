@@ -19,7 +19,6 @@ from bertkit.workflows.pretrain import pretrain
 from bertkit.workflows.runs import RunFolder
 
 Usage = namedtuple("Usage", "total used free")
-Memory = namedtuple("Memory", "total available")
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +70,9 @@ def test_a_package_of_another_version_is_a_problem_with_its_remedy_and_exit_code
 
 
 def test_too_many_threads_and_too_little_memory_are_worth_a_look(monkeypatch):
-    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: Memory(8e9, 1e9))
+    monkeypatch.setattr(machine, "free_main_memory", lambda: 1e9)
     assert "end other programs" in by_name(doctor.machine.check_devices())["processor"].text
-    monkeypatch.setattr(machine.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 1)
     monkeypatch.setattr(machine.torch, "get_num_threads", lambda: 64)
     assert "set OMP_NUM_THREADS to 1 at the most" in by_name(machine.check_devices())["processor"].text
 
@@ -161,6 +160,57 @@ def test_a_stopped_run_says_how_to_go_on_and_one_under_way_that_it_is(trained):
             process.communicate("\n", timeout=60)
     finally:
         run.results_file.write_text(results, encoding="utf-8")
+
+
+def test_a_cache_that_changes_while_it_is_counted_or_is_endless_is_no_error(monkeypatch, tmp_path):
+    (tmp_path / "file").write_bytes(b"x" * 1000)
+    walked = [(str(tmp_path), [], ["file", "gone"])] * 3
+    monkeypatch.setattr(machine.os, "walk", lambda folder: iter(walked))
+    assert machine._held(tmp_path) == "0.00 GB"
+    monkeypatch.setattr(machine, "SECONDS_TO_COUNT", -1.0)
+    assert machine._held(tmp_path) == "more than 0.00 GB"
+
+
+def test_a_feature_is_ready_only_with_all_of_its_packages(monkeypatch):
+    monkeypatch.setattr(machine, "is_installed", lambda name: name != "starlette")
+    text = by_name(machine.check_packages())["optional packages"].text
+    assert text.endswith("not installed: serve (starlette)")
+
+
+def test_a_damaged_run_does_not_hide_the_machine(trained, tmp_path):
+    run = tmp_path / "runs" / "broken"
+    run.mkdir(parents=True)
+    for name in ("environment.json", "metrics.jsonl"):
+        (run / name).write_bytes((trained / "runs" / "toy" / name).read_bytes())
+    (run / "config.yaml").write_text("model: [", encoding="utf-8")
+    checks = by_name(doctor.examine(run))
+    assert checks["processor"].status == "ok"
+    assert checks[str(run)].status == "problem"
+    assert "config.yaml" in checks[str(run)].text
+    found = CliRunner().invoke(app, ["doctor", str(run)])
+    assert found.exit_code == 2
+    assert "Traceback" not in found.output
+
+
+def test_a_folder_of_runs_is_one_line(tmp_path):
+    (tmp_path / "results.json").write_text("{}", encoding="utf-8")
+    found = CliRunner().invoke(app, ["doctor", str(tmp_path)])
+    assert found.exit_code == 2
+    assert "holds several runs" in found.stderr
+
+
+def test_a_lock_that_cannot_be_tried_is_not_taken_for_a_run_under_way(trained, monkeypatch):
+    run = RunFolder(trained / "runs" / "toy")
+    (run.path / ".lock").touch()
+
+    def denied(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("bertkit.lock.FolderLock.take", denied)
+    try:
+        assert by_name(doctor.examine(run.path))[str(run.path)].text.startswith("perhaps under way")
+    finally:
+        (run.path / ".lock").unlink()
 
 
 def test_a_collapsed_fine_tuning_run_is_told(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from toy_heads import write_heads
+from toy_heads import write_head, write_heads
 from transformers import AutoModel, AutoTokenizer
 from typer.testing import CliRunner
 
@@ -157,12 +157,65 @@ def test_rows_come_in_order_whatever_the_chunks(toy, tmp_path, monkeypatch):
     rows = [(number, "the cat " * (1 + number % 7)) for number in range(40)]
     path = table(tmp_path / "in.csv", rows)
     whole, _ = embedded(toy, path, tmp_path, "whole")
-    monkeypatch.setattr(embedding, "BYTES_AT_ONCE", 5_000)
+    monkeypatch.setattr(embedding, "BYTES_AT_ONCE", 5 * 16 * 4)  # five vectors of the toy
     chunked, summary = embedded(toy, path, tmp_path, "chunked")
     assert summary.rows == 40
     assert chunked["id"].to_pylist() == whole["id"].to_pylist()
     assert pq.ParquetFile(tmp_path / "chunked.parquet").num_row_groups > 5
     np.testing.assert_allclose(vectors_of(chunked), vectors_of(whole), atol=1e-6)
+
+
+def test_long_texts_are_not_taken_for_many_vectors(toy, tmp_path):
+    path = table(tmp_path / "in.csv", [(number, "the cat " * 5_000) for number in range(30)])
+    embedded(toy, path, tmp_path)
+    assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups == 1
+
+
+def test_a_column_that_is_empty_for_long_is_text_and_numbers_keep_their_kind(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding, "ROWS_AT_ONCE", 4)
+    rows = [{"text": "the cat", "note": None, "stars": 3} for _ in range(6)] + [{"text": "a", "note": "x", "stars": 4}]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found, _ = embedded(toy, path, tmp_path)
+    assert found["note"].to_pylist() == [None] * 6 + ["x"]
+    assert found["stars"].to_pylist() == [3] * 6 + [4]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"text": "a", "id": 1}, {"text": "the", "id": "x"}],
+        [{"text": "a", "meta": {"k": 1}}, {"text": "the", "meta": [1]}],
+        [*[{"text": "a", "n": 1}] * 5, {"text": "the", "n": 0.5}],
+        [*[{"text": "a"}] * 5, {"text": "the", "more": 1}],
+    ],
+)
+def test_rows_that_fit_no_table_are_one_line_and_leave_nothing(toy, tmp_path, monkeypatch, rows):
+    monkeypatch.setattr(embedding, "ROWS_AT_ONCE", 4)
+    path, output = tmp_path / "in.jsonl", tmp_path / "out.parquet"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = CliRunner().invoke(app, ["embed", toy, str(path), "--output", str(output), "--text", "text"])
+    assert found.exit_code == 2, found.output
+    assert found.stderr.count("error:") == 1
+    assert "Traceback" not in found.stderr
+    assert not output.exists()
+
+
+def test_a_column_called_tokens_is_the_inputs_own_where_sentences_are_embedded(toy, tmp_path):
+    path = table(tmp_path / "in.csv", [(7, "the cat")], header=("tokens", "text"))
+    found, _ = embedded(toy, path, tmp_path, texts=("text",))
+    assert found["tokens"].to_pylist() == ["7"]
+
+
+def test_an_encoder_reads_no_further_than_its_tokenizer_says(tmp_path):
+    folder = write_head(tmp_path / "head")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.model_max_length = 10
+    tokenizer.save_pretrained(folder)
+    path = table(tmp_path / "in.csv", [(1, "the cat sat on " * 20), (2, "the cat sat on " * 2)])
+    found, _ = embedded(str(folder), path, tmp_path)
+    first, second = vectors_of(found)
+    np.testing.assert_allclose(first, second, atol=1e-6)
 
 
 def test_a_row_that_cannot_be_used_keeps_its_place_with_an_error(toy, tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from toy_heads import write_head
 from typer.testing import CliRunner
 
 from bertkit.cli import app
@@ -67,6 +68,18 @@ def test_an_empty_text_is_one_line(source, text):
     with pytest.raises(ConfigError, match="nothing to explain"):
         explain(text, source=source)
     assert shown("the cat", text, "--from", source).exit_code == 2
+
+
+def test_an_argument_that_is_no_text_is_one_line(source):
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        explain("a\udcff", source=source)
+
+
+def test_no_position_is_shown_that_the_model_does_not_have(tmp_path):
+    folder = write_head(tmp_path / "head")  # 64 positions
+    assert len(explain("the cat sat on " * 50, source=str(folder)).tokens) == 64
+    with pytest.raises(ConfigError, match="reads 64 tokens at the most"):
+        explain("the cat", source=str(folder), max_seq_length=65)
 
 
 def test_too_little_room_and_no_tokenizer_are_one_line(source, tmp_path, monkeypatch):

@@ -127,10 +127,24 @@ def test_a_run_slower_than_others_of_its_size_is_told():
     assert kinds == ["slow"]
 
 
-def test_a_loss_too_good_to_be_true_names_the_copies_in_the_text():
-    (found,) = told([row(step, 2.0) for step in range(500, 2000, 50)], duplicate_line_share=0.4)
+@pytest.mark.parametrize(("copies", "says"), [(0.4, "40% of the text's lines are copies"), (0.0, "of one pattern")])
+def test_a_loss_too_good_to_be_true_names_the_copies_in_the_text_where_there_are_any(copies, says):
+    (found,) = told([row(step, 2.0) for step in range(500, 2000, 50)], duplicate_line_share=copies)
     assert found.kind == "too_easy"
-    assert "40% of its lines are copies" in found.text
+    assert says in found.text
+    assert "0% of" not in found.text.replace("40% of", "")
+
+
+@pytest.mark.parametrize(("accuracy", "kind"), [(0.0, "accuracy_below"), (0.6, "accuracy_above")])
+def test_an_accuracy_that_does_not_go_with_its_loss_is_told(accuracy, kind):
+    rows = [row(s, loss, tokens=t, nsp_accuracy=nsp, mlm_accuracy=accuracy) for s, t, loss, nsp in MEASURED]
+    (found,) = told(rows)
+    assert found.kind == kind
+    assert f"masked LM accuracy is {accuracy:.1%}" in found.text
+
+
+def test_rows_that_lack_a_figure_are_passed_over():
+    assert told([{"step": 5, "mlm_loss": 6.0}, {"step": 6}, row(100, 6.4)]) == []
 
 
 def test_next_sentences_that_are_too_easy_or_not_learned_at_all_are_told():

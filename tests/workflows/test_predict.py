@@ -417,3 +417,13 @@ def test_memory_does_not_grow_with_the_input(heads, tmp_path):
     grown_kb = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
     assert large.stat().st_size > 60e6
     assert grown_kb < 15_000
+
+
+def test_a_fraction_among_whole_numbers_is_never_cut_off(heads, tmp_path):
+    path, output = tmp_path / "in.jsonl", tmp_path / "out.parquet"
+    # The first rows of a file say what its columns hold.
+    rows = [*({"text": "the cat", "stars": 1} for _ in range(1100)), {"text": "the cat", "stars": 0.5}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(TaskError, match="do not fit the columns of one Parquet file"):
+        predict(str(heads / "classes"), path, output=output, texts=("text",))
+    assert not output.exists()

@@ -11,7 +11,7 @@ __all__ = ["Check", "examine"]
 
 
 def examine(run_path: Path | None = None) -> list[Check]:
-    """Checks the machine and a run, the newest one if left out; nothing is changed, and nothing sent anywhere.
+    """Checks the machine and a run, the newest one if left out; nothing is sent anywhere.
 
     Raises:
         CheckpointError: `run_path` is not a run.

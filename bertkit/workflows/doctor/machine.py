@@ -3,10 +3,12 @@
 import os
 import platform
 import shutil
+import stat
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,30 +18,35 @@ from huggingface_hub import constants, get_token
 from packaging.requirements import Requirement
 
 import bertkit
+from bertkit.data.pool import usable_cores
 from bertkit.data.shard_cache import default_cache_folder
 from bertkit.errors import redacted
+from bertkit.installed import is_installed
 from bertkit.train.setup import resolve_precision
 from bertkit.workflows.doctor.outcome import Check
+from bertkit.workflows.plan import free_main_memory
 
 # What a checkpoint of BERT base needs (weights and two moments in float32), twice, and some.
 ROOM_BYTES: Final = 5e9
 MEMORY_BYTES: Final = 2e9
 # Values of transformers' and the Hub's switches that mean yes.
 _YES: Final = ("1", "ON", "YES", "TRUE")
-# Packages that switch something on, and what.
+# What can be switched on, and the packages it takes, by the names they are imported with.
 OPTIONAL: Final = {
-    "tensorboard": "every.trackers",
-    "wandb": "every.trackers",
-    "trackio": "every.trackers",
-    "mlflow": "every.trackers",
-    "peft": "model.lora",
-    "pytorch-optimizer": "optim.name lamb",
-    "onnxruntime": "export --to onnx",
-    "uvicorn": "serve",
-    "codecarbon": "every.energy",
-    "datatrove": "prepare --executor",
-    "rjieba": "Chinese words",
+    "tensorboard": ("tensorboard",),
+    "wandb": ("wandb",),
+    "trackio": ("trackio",),
+    "mlflow": ("mlflow",),
+    "model.lora": ("peft",),
+    "optim.name lamb": ("pytorch_optimizer",),
+    "export --to onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "serve": ("starlette", "uvicorn"),
+    "every.energy": ("codecarbon",),
+    "prepare --executor": ("datatrove",),
+    "Chinese words": ("rjieba",),
 }
+# A cache of many files on a slow disk is not counted to its end.
+SECONDS_TO_COUNT: Final = 3.0
 
 
 def check_packages() -> list[Check]:
@@ -53,9 +60,10 @@ def check_packages() -> list[Check]:
     else:
         names = ("torch", "transformers", "accelerate", "datasets", "tokenizers")
         checks.append(Check("packages", "ok", ", ".join(f"{name} {version(name)}" for name in names)))
-    there = [name for name in OPTIONAL if find_spec(name.replace("-", "_"))]
-    missing = [f"{name} ({use})" for name, use in OPTIONAL.items() if name not in there]
-    said = f"installed: {', '.join(there) or 'none'}; not installed: {', '.join(missing) or 'none'}"
+    missing = {use: [each for each in names if not is_installed(each)] for use, names in OPTIONAL.items()}
+    ready = [use for use, names in missing.items() if not names]
+    lacking = [use if names == [use] else f"{use} ({', '.join(names)})" for use, names in missing.items() if names]
+    said = f"ready: {', '.join(ready) or 'none'}; not installed: {', '.join(lacking) or 'none'}"
     return [*checks, Check("optional packages", "ok", said)]
 
 
@@ -80,17 +88,17 @@ def _unfit(needed: Requirement) -> str | None:
 
 def check_devices() -> list[Check]:
     """The processor, its memory, and every accelerator, each of which multiplies two matrices."""
-    memory = psutil.virtual_memory()
-    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    total, free = psutil.virtual_memory().total, free_main_memory()
+    threads, cores = torch.get_num_threads(), usable_cores()
     precision = resolve_precision("auto", device=torch.device("cpu"))
     text = (
-        f"{cores} cores, {threads} threads of torch, {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB of "
-        f"memory free, precision {precision} unless set"
+        f"{cores} cores, {threads} threads of torch, {free / 1e9:.1f} of {total / 1e9:.1f} GB of memory free, "
+        f" precision {precision} unless set"
     )
     processor = Check("processor", "ok", text)
     if threads > cores:
         processor = Check("processor", "warning", f"{text}: set OMP_NUM_THREADS to {cores} at the most")
-    elif memory.available < MEMORY_BYTES:
+    elif free < MEMORY_BYTES:
         processor = Check("processor", "warning", f"{text}: end other programs, or take a small recipe")
     return [processor, *_accelerators()]
 
@@ -131,11 +139,13 @@ def _working(device: torch.device, text: str) -> Check:
 
 def check_disks() -> list[Check]:
     """Room and permission to write where runs and temporary files lie."""
-    return [_folder("this folder", Path.cwd()), _folder("temporary files", Path(tempfile.gettempdir()))]
+    return [check_folder("this folder", Path.cwd()), check_folder("temporary files", Path(tempfile.gettempdir()))]
 
 
-def _folder(name: str, folder: Path) -> Check:
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+def check_folder(name: str, folder: Path) -> Check:
+    """Whether there is room in a folder, or in where it would be made, and permission to write."""
+    # What lies behind a folder that may not be entered cannot be told from what is not there.
+    nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110
     free = shutil.disk_usage(nearest).free
     text = f"{folder}: {free / 1e9:,.1f} GB free"
     if not os.access(nearest, os.W_OK):
@@ -150,15 +160,24 @@ def check_caches() -> list[Check]:
     places = {"Hugging Face cache": Path(constants.HF_HOME), "shards of remote stores": default_cache_folder()}
     checks = []
     for name, folder in places.items():
-        check = _folder(name, folder)
-        held = f", {_size(folder) / 1e9:,.2f} GB held" if folder.is_dir() else ", not made yet"
+        check = check_folder(name, folder)
+        held = f", {_held(folder)} held" if folder.is_dir() else ", not made yet"
         checks.append(Check(name, check.status, check.text.replace(" GB free", f" GB free{held}", 1)))
     return checks
 
 
-def _size(folder: Path) -> int:
-    # The Hub's cache shows one file under several names, by links.
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+def _held(folder: Path) -> str:
+    """The bytes of a folder's files; a file that goes meanwhile, or may not be seen, does not count."""
+    until_s, total = time.monotonic() + SECONDS_TO_COUNT, 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                # The Hub's cache shows one file under several names, by links.
+                status = os.lstat(os.path.join(place, name))  # noqa: PTH118
+                total += 0 if stat.S_ISLNK(status.st_mode) else status.st_size
+        if time.monotonic() > until_s:
+            return f"more than {total / 1e9:,.2f} GB"
+    return f"{total / 1e9:,.2f} GB"
 
 
 def check_hub() -> list[Check]:

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from bertkit.errors import CheckpointError
-from bertkit.lock import LOCK_FILE, FolderInUseError
+from bertkit.errors import BertkitError, CheckpointError
 from bertkit.train.checkpoint import DamagedCheckpointError, list_checkpoints, open_checkpoint
 from bertkit.train.tracking import read_metrics
+from bertkit.workflows.doctor.machine import check_folder
 from bertkit.workflows.doctor.outcome import Check
 from bertkit.workflows.health import findings
 from bertkit.workflows.runs import RunFolder, newest_run
@@ -25,35 +25,31 @@ def check_run(run_path: Path | None) -> list[Check]:
             return [Check("newest run", "ok", "there is none under runs/ yet")]
     else:
         run = RunFolder(run_path)
+        if not run.is_run() and run.results_file.is_file():
+            raise CheckpointError(f"{run.path} holds several runs: name one of the folders in it")
         if not run.is_run():
             raise CheckpointError(f"{run.path} is not a run folder: it has no config.yaml and environment.json")
     name = str(run.path)
-    return [Check(name, "ok", _state(run)), *_damaged(run), *_symptoms(run)]
+    disk = check_folder(f"disk of {name}", run.path)
+    try:
+        return [Check(name, "ok", _state(run)), disk, *_damaged(run), *_symptoms(run)]
+    except BertkitError as error:
+        # What is said of the machine is wanted then most of all.
+        return [Check(name, "problem", str(error)), disk]
 
 
 def _state(run: RunFolder) -> str:
     rows = read_metrics(run.metrics_file) if run.metrics_file.is_file() else []
     step = f"step {max((row['step'] for row in rows), default=0):,}"
-    if _is_in_use(run):
-        return f"under way, {step} logged"
+    in_use = run.is_in_use()
+    if in_use is not False:
+        return f"under way, {step} logged" if in_use else f"perhaps under way (its lock cannot be tried), {step} logged"
     if run.results_file.is_file():
         return f"finished, {step}"
     saved = list_checkpoints(run.checkpoints)
     if saved:
         return f"stopped, {step} logged, {saved[0].name} saved: the same command goes on from there"
     return f"stopped before its first checkpoint, {step} logged: the same command begins again"
-
-
-def _is_in_use(run: RunFolder) -> bool:
-    if not (run.path / LOCK_FILE).exists():
-        return False
-    # A run that was killed leaves the file and no lock.
-    try:
-        run.lock.take()
-    except (FolderInUseError, OSError):
-        return True
-    run.close()
-    return False
 
 
 def _damaged(run: RunFolder) -> list[Check]:

@@ -58,7 +58,7 @@ def bands_of(run: RunFolder) -> dict[str, list[BandPoint]]:
     reference = _reference(run)
     if not reference.from_scratch or reference.unigram_entropy is None:
         return {}
-    rows = [row for row in _rows(run) if "mlm_loss" in row]
+    rows = [row for row in _rows(run) if "mlm_loss" in row and "tokens" in row]
     steps, tokens = [row["step"] for row in rows], [row["tokens"] for row in rows]
     return {
         figure: bands(

@@ -93,7 +93,8 @@ class HealthWatch:
     def add(self, row: Mapping[str, Any]) -> list[Finding]:
         """What is new after one more row."""
         found = self._heldout_rises(row) if "heldout_mlm_loss" in row else {}
-        if "mlm_loss" in row:
+        # A log that was edited or cut short may lack a figure.
+        if all(name in row for name in ("mlm_loss", "tokens", "learning_rate", "tokens_per_s")):
             self._recent.append(row)
             self._peak_rate = max(self._peak_rate, row["learning_rate"])
             # Symptoms of training neither begin nor end with a row of evaluation.
@@ -107,7 +108,9 @@ class HealthWatch:
 
     def _training_symptoms(self, row: Mapping[str, Any]) -> dict[str, str]:
         loss = median(each["mlm_loss"] for each in self._recent)
-        found = self._loss_rises(row, loss) or self._loss_is_out_of_band(row, loss)
+        found = (
+            self._loss_rises(row, loss) or self._loss_is_out_of_band(row, loss) or self._accuracy_is_out_of_band(row)
+        )
         return found | self._nsp_is_out_of_band(row) | self._is_slow(row)
 
     def _loss_rises(self, row: Mapping[str, Any], loss: float) -> dict[str, str]:
@@ -129,9 +132,8 @@ class HealthWatch:
         reached = f"the masked LM loss is {loss:.2f} after {row['step']:,} steps"
         if loss < band.low:
             return {
-                "too_easy": f"{reached}, below the {band.low:.2f} at least of runs of this size: the text repeats "
-                f"itself ({self.reference.duplicate_line_share:.0%} of its lines are copies) and is learned by heart; "
-                "set data.drop_duplicate_lines=true, and trust the held-out loss only"
+                "too_easy": f"{reached}, below the {band.low:.2f} at least of runs of this size: {self._why_easy()}; "
+                "trust the held-out loss only"
             }
         above = f"{reached}, above the {band.high:.2f} at most of runs of this size"
         if loss > WORSE_THAN_WORDS * entropy:
@@ -146,6 +148,12 @@ class HealthWatch:
         remedy = self._rate() or "the text may be hard or mixed, or dropout too high for so little of it"
         return {"slow": f"{above}: {remedy}"}
 
+    def _why_easy(self) -> str:
+        copies = self.reference.duplicate_line_share
+        if copies > NOTICEABLE_DUPLICATES:
+            return f"{copies:.0%} of the text's lines are copies, and learned by heart: data.drop_duplicate_lines=true"
+        return "the text may be of one pattern (logs, tables, code), or hold near copies (data.cluster.minhash)"
+
     def _rate(self) -> str | None:
         """What is wrong with the learning rate, if it is far from what recipes of this size take."""
         usual = usual_learning_rate(self.reference.num_parameters)
@@ -156,11 +164,27 @@ class HealthWatch:
             return f"{reached}: raise optim.learning_rate, or shorten optim.warmup_steps"
         return None
 
+    def _accuracy_is_out_of_band(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """Of a run whose loss is as it should be: few words are right although the right ones are thought likely."""
+        band = self.reference.band("mlm_accuracy", row) if "mlm_accuracy" in row else None
+        if band is None:
+            return {}
+        accuracy = median(each.get("mlm_accuracy", 0.0) for each in self._recent)
+        if band.low <= accuracy <= band.high:
+            return {}
+        side, edge = (
+            ("below", f"{band.low:.1%} at least") if accuracy < band.low else ("above", f"{band.high:.1%} at most")
+        )
+        return {
+            f"accuracy_{side}": f"masked LM accuracy is {accuracy:.1%} after {row['step']:,} steps, {side} the {edge} "
+            "of runs of this size, though the loss is where theirs is: look at what the model predicts (bertkit report)"
+        }
+
     def _nsp_is_out_of_band(self, row: Mapping[str, Any]) -> dict[str, str]:
         band = self.reference.band("nsp_accuracy", row) if "nsp_accuracy" in row else None
         if band is None:
             return {}
-        accuracy = median(each["nsp_accuracy"] for each in self._recent)
+        accuracy = median(each.get("nsp_accuracy", 0.5) for each in self._recent)
         if accuracy > band.high:
             return {
                 "nsp_too_easy": f"next sentence accuracy is {accuracy:.1%} after {row['step']:,} steps, above the "

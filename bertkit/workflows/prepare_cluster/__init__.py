@@ -1,11 +1,11 @@
 """`bertkit prepare --executor`: the same token store, made by datatrove's executors on many cores or machines."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from bertkit.config.schema import DataConfig
 from bertkit.errors import ConfigError
+from bertkit.installed import is_installed
 
 if TYPE_CHECKING:
     from bertkit.workflows.prepare import PrepareSummary, Progress
@@ -29,7 +29,7 @@ def prepare_on_cluster(
     The corpus, the output and the recipe's data.cluster.work_dir are paths or URLs that all machines share.
     Raises CorpusError or ConfigError when they, the settings or the machines cannot be used.
     """
-    if missing := [package for package in PACKAGES[executor] if find_spec(package) is None]:
+    if missing := [package for package in PACKAGES[executor] if not is_installed(package)]:
         raise ConfigError(f"--executor {executor} needs {' and '.join(missing)}: pip install 'bertkit[cluster]'")
     from bertkit.workflows.prepare_cluster.run import run_preparation
 
