@@ -98,7 +98,7 @@ class FinetuneModelConfig(Section):
     reinit_layers: Annotated[int, Field(ge=0)] = Field(
         0, description="Topmost layers, and the pooler, to begin anew (Zhang et al. 2021)."
     )
-    lora: LoraConfig | None = Field(None, description="Train adapters only (pip install 'bertkit[lora]').")
+    lora: LoraConfig | None = Field(None, description="Train adapters only (pip install peft).")
 
 
 class FinetuneOptimConfig(OptimConfig):

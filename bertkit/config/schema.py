@@ -171,7 +171,7 @@ class DataConfig(Section):
     )
     word_segmenter: Literal["none", "jieba"] = Field(
         "none",
-        description="Marks whole words of Chinese for masking.whole_word (rjieba: pip install 'bertkit[chinese]').",
+        description="Marks whole words of Chinese for masking.whole_word (pip install rjieba).",
     )
     tokenizer: TokenizerConfig = TokenizerConfig()
     cluster: ClusterConfig = ClusterConfig()
@@ -224,7 +224,7 @@ class OptimConfig(Section):
 
     name: Literal["adamw", "lamb"] = Field(
         "adamw",
-        description="AdamW with bias correction; LAMB for batches of thousands (pip install 'bertkit[lamb]').",
+        description="AdamW with bias correction; LAMB for batches of thousands (pip install pytorch-optimizer).",
     )
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="Peak learning rate.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
@@ -342,7 +342,7 @@ class EveryConfig(Section):
     )
     energy: bool = Field(
         False,
-        description="Estimate the electricity training takes (pip install 'bertkit[energy]').",
+        description="Estimate the electricity training takes (pip install codecarbon).",
         json_schema_extra=EXECUTION,
     )
 

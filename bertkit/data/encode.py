@@ -161,6 +161,6 @@ def find_segmenter() -> Segmenter:
         import rjieba
     except ImportError as error:
         raise CorpusError(
-            "data.word_segmenter=jieba needs the rjieba package: pip install 'bertkit[chinese]', or set it to none"
+            "data.word_segmenter=jieba needs the rjieba package: pip install rjieba, or set it to none"
         ) from error
     return cast("Segmenter", rjieba.tokenize)

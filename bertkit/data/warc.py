@@ -25,7 +25,7 @@ def read_warc(source: SourceFile) -> Iterator[Row]:
             yield from _rows(_Unpacked(unpacked.buffer), source.name, ArchiveIterator, process_record)
     except ImportError as error:
         raise CorpusError(
-            f"{source.name}: web archives need further packages ({error}): pip install 'bertkit[cluster]', and libmagic"
+            f"{source.name}: web archives need further packages ({error}): pip install 'datatrove[io]', and libmagic"
         ) from error
 
 

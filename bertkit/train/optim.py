@@ -50,7 +50,7 @@ def _lamb(groups: list[dict[str, Any]], **options: Any) -> Optimizer:
     """
     if not is_installed("pytorch_optimizer"):
         raise ConfigError(
-            "optim.name lamb needs pytorch-optimizer, which is not installed: pip install 'bertkit[lamb]'"
+            "optim.name lamb needs pytorch-optimizer, which is not installed: pip install pytorch-optimizer"
         )
     from pytorch_optimizer import Lamb
 

@@ -78,7 +78,7 @@ def add_lora(model: PreTrainedModel, lora: LoraConfig, *, seed: int) -> nn.Modul
         ConfigError: peft is not installed.
     """
     if not is_installed("peft"):
-        raise ConfigError("model.lora needs peft, which is not installed: pip install 'bertkit[lora]'")
+        raise ConfigError("model.lora needs peft, which is not installed: pip install peft")
     import peft
 
     torch.manual_seed(seed)

@@ -322,7 +322,7 @@ def test_web_archives_without_an_executor_or_the_packages_are_one_sentence(many,
     ):
         prepare(str(many), tmp_path / "store", settings())
     monkeypatch.setitem(sys.modules, "warcio.archiveiterator", None)
-    with pytest.raises(CorpusError, match=r"crawl.warc: web archives need further packages .*bertkit\[cluster\]"):
+    with pytest.raises(CorpusError, match=r"crawl.warc: web archives need further packages .*pip install 'datatrove\[io\]'"):
         prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="local")
 
 
@@ -367,8 +367,8 @@ def test_what_needs_an_executor_or_cannot_have_one_says_so(many, tmp_path):
 
 
 def test_a_missing_package_names_the_install(many, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare_cluster, "find_spec", lambda name: None if name == "ray" else object())
-    with pytest.raises(ConfigError, match=r"--executor ray needs ray: pip install 'bertkit\[cluster\]'"):
+    monkeypatch.setattr(prepare_cluster, "is_installed", lambda name: name != "ray")
+    with pytest.raises(ConfigError, match=r"--executor ray needs ray: pip install 'ray>=2.50,<3'"):
         prepare_on_cluster(str(many), tmp_path / "store", settings(), executor="ray")
 
 

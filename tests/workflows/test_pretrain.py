@@ -422,7 +422,7 @@ def test_a_corpus_too_small_to_hold_out_a_document_trains_and_exports_unscored(t
 def test_a_tracker_that_is_not_installed_names_the_package(corpus_dir, tmp_path, monkeypatch):
     from bertkit.train import setup
 
-    monkeypatch.setattr(setup, "find_spec", lambda name: None)
+    monkeypatch.setattr(setup, "is_installed", lambda name: False)
     with pytest.raises(ConfigError, match="pip install tensorboard"):
         pretrain(tiny_config(corpus_dir, every__trackers=["tensorboard"]), tmp_path / "run")
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ExecutorName = Literal["local", "ray", "slurm"]
 
+REQUIREMENTS: Final = {"datatrove": "datatrove[io]>=0.10,<0.11", "ray": "ray>=2.50,<3"}
 PACKAGES: Final = {"local": ("datatrove",), "ray": ("datatrove", "ray"), "slurm": ("datatrove",)}
 
 
@@ -30,7 +31,8 @@ def prepare_on_cluster(
     Raises CorpusError or ConfigError when they, the settings or the machines cannot be used.
     """
     if missing := [package for package in PACKAGES[executor] if not is_installed(package)]:
-        raise ConfigError(f"--executor {executor} needs {' and '.join(missing)}: pip install 'bertkit[cluster]'")
+        packages = " ".join(f"'{REQUIREMENTS[package]}'" for package in missing)
+        raise ConfigError(f"--executor {executor} needs {' and '.join(missing)}: pip install {packages}")
     from bertkit.workflows.prepare_cluster.run import run_preparation
 
     return run_preparation(
