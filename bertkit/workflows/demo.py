@@ -56,7 +56,9 @@ def demo(config: PretrainConfig, output_dir: Path, *, watch: Watcher | None = No
     filled = tuple(fill_mask(summary.export_dir, list(SENTENCES)))
     task = write_demo_task(corpus_dir / FILE_NAME, output_dir / "task")
     if task is None:
-        logger.info("too few packages with docstrings are installed for the demo's task: pip install pandas scikit-learn scipy")
+        logger.info(
+            "too few packages with docstrings are installed for the demo's task: pip install pandas scikit-learn scipy"
+        )
         return DemoSummary(corpus_dir, summary, filled)
     finetuned = finetune(_task_config(task, summary.export_dir), output_dir / "finetuned", watch=watch)
     return DemoSummary(corpus_dir, summary, filled, finetuned, task)
