@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from toy_shapes import TINY_DATA, TINY_MODEL
 from toy_tasks import toy_config, write_bert, write_examples
 
 from bertkit.config.load import validate_config
@@ -11,14 +12,8 @@ from bertkit.workflows.pretrain import pretrain
 from bertkit.workflows.suite import run_cells, seeds_of
 
 TINY = {
-    "model": {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "max_position_embeddings": 64,
-    },
-    "data": {"num_workers": 1, "heldout_share": 0.1, "tokenizer": {"vocab_size": 120}},
+    "model": TINY_MODEL,
+    "data": TINY_DATA,
     "train": {"max_steps": 4, "global_batch_size": 8, "precision": "fp32", "phases": [{"max_seq_length": 32}]},
     "every": {"log_steps": 2},
 }

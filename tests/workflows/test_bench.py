@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from toy_shapes import TINY_DATA, TINY_MODEL, TWO_PHASES
 from toy_sides import clocked, dying, failing, refusing
 
 from bertkit.config.load import find_recipe, load_config, validate_config
@@ -47,20 +48,14 @@ from bertkit.workflows.pretrain import pretrain
 from bertkit.workflows.watch import Unwatched
 
 TINY = {
-    "model": {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "max_position_embeddings": 128,
-    },
-    "data": {"num_workers": 1, "heldout_share": 0.1, "tokenizer": {"vocab_size": 120}},
+    "model": {**TINY_MODEL, "max_position_embeddings": 128},
+    "data": TINY_DATA,
     "train": {
         "max_steps": 12,
         "global_batch_size": 8,
         "micro_batch_size": 4,
         "precision": "fp32",
-        "phases": [{"max_seq_length": 32, "share": 0.75}, {"max_seq_length": 64, "share": 0.25}],
+        "phases": TWO_PHASES,
     },
 }
 

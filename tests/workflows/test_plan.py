@@ -4,6 +4,7 @@ import contextlib
 import tempfile
 
 import pytest
+from toy_shapes import TINY_DATA, TINY_MODEL, TWO_PHASES
 
 from bertkit.config.load import validate_config
 from bertkit.config.schema import PretrainConfig
@@ -15,19 +16,13 @@ from bertkit.workflows.bench.sides import Answer, Ready, Round, peak_bytes
 from bertkit.workflows.plan import Line, plan
 
 TINY = {
-    "model": {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "max_position_embeddings": 64,
-    },
-    "data": {"num_workers": 1, "heldout_share": 0.1, "tokenizer": {"vocab_size": 120}},
+    "model": TINY_MODEL,
+    "data": TINY_DATA,
     "train": {
         "epochs": 3,
         "global_batch_size": 8,
         "precision": "fp32",
-        "phases": [{"max_seq_length": 32, "share": 0.75}, {"max_seq_length": 64, "share": 0.25}],
+        "phases": TWO_PHASES,
     },
 }
 

@@ -13,6 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from toy_corpus import write_corpus
+from toy_shapes import TINY_DATA, TINY_MODEL, TWO_PHASES
 
 from bertkit.config.load import validate_config
 from bertkit.config.schema import PretrainConfig
@@ -25,21 +26,15 @@ from bertkit.workflows.runs import RunFolder, newest_run
 from bertkit.workflows.watch import Unwatched
 
 TINY = {
-    "model": {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "max_position_embeddings": 64,
-    },
-    "data": {"num_workers": 1, "heldout_share": 0.1, "tokenizer": {"vocab_size": 120}},
+    "model": TINY_MODEL,
+    "data": TINY_DATA,
     "optim": {"learning_rate": 3e-3},
     "train": {
         "max_steps": 12,
         "global_batch_size": 8,
         "micro_batch_size": 4,
         "precision": "fp32",
-        "phases": [{"max_seq_length": 32, "share": 0.75}, {"max_seq_length": 64, "share": 0.25}],
+        "phases": TWO_PHASES,
     },
     "every": {"log_steps": 2, "save_steps": 5, "keep_checkpoints": 2},
 }

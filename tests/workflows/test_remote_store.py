@@ -5,6 +5,7 @@ import uuid
 
 import fsspec
 import pytest
+from toy_shapes import TINY_MODEL
 from toy_stores import write_store
 
 from bertkit.config.load import validate_config
@@ -23,13 +24,7 @@ from bertkit.workflows.runs import RunFolder
 from bertkit.workflows.watch import Unwatched
 
 TINY = {
-    "model": {
-        "hidden_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "max_position_embeddings": 64,
-    },
+    "model": {**TINY_MODEL, "num_hidden_layers": 1},
     "train": {
         "max_steps": 4,
         "global_batch_size": 8,
