@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from bertkit.cli.completion import run_folders
-from bertkit.cli.console import ConsoleWatcher, duration, errors_as_one_line, print_json
+from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, print_json
 from bertkit.cli.options import AsJson
+from bertkit.workflows.figures import duration
 
 
 def embed(

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bertkit.cli.console import ConsoleWatcher, duration, errors_as_one_line, print_json, print_table
+from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, print_json, print_table
 from bertkit.cli.options import NO_OTHER_LENGTH, AsJson, Recipe, Settings
+from bertkit.workflows.figures import duration
 
 if TYPE_CHECKING:
     from bertkit.workflows.plan import PhasePlan, Plan

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from bertkit.cli.completion import run_folders
-from bertkit.cli.console import ConsoleWatcher, duration, errors_as_one_line, is_main_process
+from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, is_main_process
+from bertkit.workflows.figures import duration
 
 
 def predict(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bertkit.cli.completion import recipe_names, run_folders
-from bertkit.cli.console import ConsoleWatcher, duration, errors_as_one_line, is_main_process, print_json, print_table
+from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, is_main_process, print_json, print_table
 from bertkit.cli.launch import NumProcesses, start_processes
 from bertkit.cli.options import NO_OTHER_LENGTH, AsJson, DryRun, Settings
 from bertkit.errors import redacted
 from bertkit.train.signals import exit_code
+from bertkit.workflows.figures import duration
 
 if TYPE_CHECKING:
     from bertkit.config.schema import PretrainConfig

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertkit.cli.console import duration, print_table
-from bertkit.workflows.figures import printed
+from bertkit.cli.console import print_table
+from bertkit.workflows.figures import duration, printed
 
 if TYPE_CHECKING:
     from bertkit.workflows.suite import SuiteSummary

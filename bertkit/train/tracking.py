@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,18 +86,38 @@ class Window:
         self._sums: dict[str, Any] = {}
 
 
+@dataclass(frozen=True)
+class ReadLog:
+    """The rows of a `metrics.jsonl` that are whole; num_damaged: lines that are not, but for a last one cut short."""
+
+    rows: list[dict[str, Any]]
+    num_damaged: int
+
+
+def read_log(path: Path) -> ReadLog:
+    """Every whole row of a `metrics.jsonl`, and how many lines are damaged; a kill may cut the last one short."""
+    lines = path.read_bytes().splitlines()
+    rows = [_row(line) for line in lines]
+    damaged = [number for number, row in enumerate(rows) if row is None and number + 1 < len(lines)]
+    return ReadLog([row for row in rows if row is not None], len(damaged))
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl` up to the first that is damaged: a kill may cut the last one short."""
-    rows = []
-    for line in path.read_bytes().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-            break
-        rows.append(row)
-    return rows
+    """The rows of a `metrics.jsonl`, without what is damaged."""
+    return read_log(path).rows
+
+
+def numbers_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of a row: what is no number, as an edited log may have it, is left out."""
+    return {name: value for name, value in row.items() if isinstance(value, int | float)}
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 
 
 def _drop_rows_behind(path: Path, step: int) -> None:

@@ -1,4 +1,4 @@
-"""Figures as papers print them."""
+"""Figures and times as papers print them."""
 
 from typing import Final
 
@@ -15,3 +15,15 @@ def printed(name: str, value: float, problem: str) -> str:
     if problem == "span_qa":
         return f"{value:.2f}"
     return f"{100 * value:.2f} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 2.5 s, 45 s, 12 min 5 s, 3 h 20 min."""
+    whole = round(seconds)
+    if whole < 10:
+        return f"{seconds:.2g} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,5 +1,6 @@
 """The curves of a run as PNG and SVG files, for a model card, a paper or a wiki."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
@@ -11,10 +12,12 @@ from bertkit.workflows.runs import RunFolder, kept_whole
 
 PLOTS_FOLDER: Final = "plots"
 _DOTS_AN_INCH: Final = 160
+# The same numbers give the same bytes.
+_NO_DATE: Final = {"png": {"Software": None}, "svg": {"Date": None}}
 
 
-def write_plots(run: RunFolder) -> list[Path]:
-    """Writes RUN/plots/*.png and *.svg over steps, the one that says most as training.png, which comes first.
+def write_plots(run: RunFolder, folder: Path | None = None) -> list[Path]:
+    """Writes *.png and *.svg over steps to RUN/plots or `folder`; training.png, the first, says most.
 
     A run that has logged nothing has no plots.
 
@@ -24,7 +27,22 @@ def write_plots(run: RunFolder) -> list[Path]:
     (subject,) = read_subjects([run.path])
     charts = _charts(subject)
     names = ["training", *(chart.key for chart in charts[1:])]
-    return [path for name, chart in zip(names, charts, strict=False) for path in _write(run, name, chart)]
+    folder = folder or run.path / PLOTS_FOLDER
+    return [path for name, chart in zip(names, charts, strict=False) for path in _write(folder, name, chart)]
+
+
+def training_plot(run: RunFolder) -> bytes | None:
+    """What `write_plots` writes as training.png, of what the run has logged by now; None where that is nothing.
+
+    Raises:
+        CheckpointError: a file of the run is damaged.
+    """
+    (subject,) = read_subjects([run.path])
+    picture = BytesIO()
+    for chart in _charts(subject)[:1]:
+        with drawn(chart, next(iter(chart.x_titles)), ON_PAPER, with_titles=True) as figure:
+            figure.savefig(picture, format="png", dpi=_DOTS_AN_INCH, metadata=_NO_DATE["png"])
+    return picture.getvalue() or None
 
 
 def _charts(subject: Subject) -> list[Chart]:
@@ -35,12 +53,11 @@ def _charts(subject: Subject) -> list[Chart]:
     return [*pretraining_charts(logged), *optimisation_charts(logged)]
 
 
-def _write(run: RunFolder, name: str, chart: Chart) -> list[Path]:
+def _write(folder: Path, name: str, chart: Chart) -> list[Path]:
     written = []
-    # The same numbers give the same bytes: no date, no random names.
     with drawn(chart, next(iter(chart.x_titles)), ON_PAPER, with_titles=True, svg_hashsalt=name) as figure:
-        for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            path = run.path / PLOTS_FOLDER / f"{name}.{ending}"
+        for ending, metadata in _NO_DATE.items():
+            path = folder / f"{name}.{ending}"
             with kept_whole(path) as aside:
                 figure.savefig(aside, format=ending, dpi=_DOTS_AN_INCH, metadata=metadata)
             written.append(path)

@@ -10,6 +10,7 @@ from bertkit.errors import CheckpointError
 from bertkit.tasks.problem import Prediction
 from bertkit.tasks.scoring import score
 from bertkit.tasks.spec import Answer, Example, TaskSpec
+from bertkit.workflows.prediction_lines import check_row
 from bertkit.workflows.runs import kept_whole
 
 # The figure of a metric that has several which stands for it; otherwise it goes by the metric's own name.
@@ -114,11 +115,11 @@ def iterate_predictions(path: Path, spec: TaskSpec, *, with_texts: bool = True) 
     """
     number = 0
     try:
-        # Texts may hold other characters that Python takes for the end of a line.
-        with path.open(encoding="utf-8", newline="\n") as file:
+        # As bytes: texts may hold other characters that Python takes for the end of a line.
+        with path.open("rb") as file:
             for line in file:
                 number += 1
-                split, judged = _read_line(line, spec, with_texts=with_texts)
+                split, judged = _read_line(line.decode("utf-8"), spec, with_texts=with_texts)
                 yield split, judged
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}): run bertkit finetune again") from error
@@ -128,6 +129,7 @@ def iterate_predictions(path: Path, spec: TaskSpec, *, with_texts: bool = True) 
 
 def _read_line(line: str, spec: TaskSpec, *, with_texts: bool) -> tuple[str, Judged]:
     row = json.loads(line)
+    check_row(row, spec.problem)
     known = {name: row.pop(name) for name in ("key", "prediction")}
     label, split, probability = row.pop("label"), row.pop("split"), row.pop("probability", None)
     columns, texts = row.pop("columns", {}), row.pop("texts", ())

@@ -136,6 +136,21 @@ def test_a_phone_never_scrolls_sideways(name, pages, browser):
     assert whole == visible
 
 
+@pytest.mark.parametrize("name", ["two runs", "many labels", "span_qa"])
+def test_what_a_finger_should_hit_on_a_phone_is_large_enough(name, pages, browser):
+    look_at(browser, pages[name], width=360)
+    browser.execute_script("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    # WCAG 2.2, 2.5.8: 24 pixels either way.
+    small = browser.execute_script(
+        "const all = [...document.querySelectorAll('.top button, [role=tab], .contents a, thead button, summary')];"
+        "const shown = all.filter((each) => each.getClientRects().length);"
+        "const boxes = shown.map((each) => [each.getBoundingClientRect(), each.outerHTML]);"
+        "return [boxes.length, boxes.filter(([box]) => box.width < 23.9 || box.height < 23.9).map((each) => each[1])]"
+    )
+    assert small[0] > 20
+    assert small[1] == []
+
+
 def test_a_policy_stands_against_scripts_and_addresses_from_outside(pages, browser):
     look_at(browser, pages["tagging"])
     browser.get_log("browser")

@@ -1,5 +1,7 @@
 """The report of a pre-training run: its curves, its plots, and what its model says of masked words."""
 
+import json
+import re
 import shutil
 import xml.etree.ElementTree as ET
 
@@ -12,6 +14,8 @@ from bertkit.config.load import validate_config
 from bertkit.config.schema import PretrainConfig
 from bertkit.workflows.plots import write_plots
 from bertkit.workflows.pretrain import pretrain
+from bertkit.workflows.report.curves import Logged, pretraining_charts
+from bertkit.workflows.report.history import History
 from bertkit.workflows.report.masked_words import masked_words
 from bertkit.workflows.runs import RunFolder
 
@@ -43,6 +47,8 @@ def test_pretraining_shows_curves_health_and_masked_words(pretrained):
     assert {each["data-axis"] for each in plots} == {"steps", "tokens", "time"}
     words = [each for each in page.all("span") if each.get("class", "").startswith("word l") and "data-rank" in each]
     assert len(words) > 20
+    assert {each["role"] for each in words} == {"img"}
+    assert all(re.search(r".+, [\d.]+ %, rank [\d,]+$", each["aria-label"]) for each in words)
     assert "the first guess is right for" in page.text
 
 
@@ -107,3 +113,60 @@ def test_plots_are_whole_pictures_and_the_training_curve_comes_first(pretrained,
             assert ET.parse(path).getroot().tag.endswith("svg")
     before = [path.read_bytes() for path in plots]
     assert [path.read_bytes() for path in write_plots(RunFolder(pretrained))] == before
+
+
+def write_log(run, rows):
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def healthy_rows(store_entropy=4.0):
+    """Of 0.1M to 0.2M tokens, the loss in the middle of the band of a small model."""
+    return [
+        {"step": 100 * n, "loss": 1.1 * store_entropy, "mlm_loss": 1.1 * store_entropy, "grad_norm": 1.0,
+         "learning_rate": 1e-3, "tokens_per_s": 900.0, "tokens": 10_000 * n, "elapsed_s": float(n)}
+        for n in range(1, 21)
+    ]  # fmt: skip
+
+
+def test_no_run_is_called_healthy_that_nothing_was_held_against(pretrained, tmp_path):
+    assert "the run is too short" in page_of(pretrained).text
+    run = shutil.copytree(pretrained, tmp_path / "went-on")
+    write_log(run, healthy_rows())
+    assert "goes as healthy runs of its size do" in page_of(run).text
+    config = (run / "config.yaml").read_text()
+    assert "init_from: null" in config
+    (run / "config.yaml").write_text(config.replace("init_from: null", "init_from: runs/base"))
+    text = page_of(run).text
+    assert "healthy runs" not in text
+    assert "no reference bands for a run that began with a trained model" in text
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"step": 30, "mlm_loss": 5.0},
+        {"step": 30, "mlm_loss": "low", "loss": 1.0, "tokens": 9, "elapsed_s": 1.0},
+        {"step": 30, "mlm_loss": 5.0, "loss": 1.0, "tokens": None, "elapsed_s": 1.0},
+        {"step": 30, "heldout_mlm_loss": "low"},
+    ],
+)
+def test_a_row_that_lacks_a_figure_or_has_a_word_for_it_costs_no_more_than_itself(row, pretrained, tmp_path):
+    run = shutil.copytree(pretrained, tmp_path / "edited")
+    (run / "results.json").unlink()
+    write_log(run, [*healthy_rows(), row])
+    assert "Masked LM loss (nats)" in page_of(run).text
+
+
+def test_levels_of_runs_on_different_text_are_one_a_run_and_as_long_as_the_longest_curve(pretrained):
+    def logged(name, entropy, steps):
+        rows = [{"step": s, "mlm_loss": 5.0, "loss": 5.0, "tokens": s, "elapsed_s": 1.0} for s in range(1, steps + 1)]
+        return Logged(name, History(rows, [{"step": steps, "heldout_unigram_entropy": entropy}]))
+
+    def levels(*runs):
+        (chart,) = pretraining_charts(runs)
+        return [(s.name, s.y[0], s.x["steps"].tolist()) for s in chart.series if s.style == "reference"]
+
+    assert levels(logged("a", 6.0, 10), logged("b", 6.0, 50)) == [("word frequencies alone", 6.0, [1, 50])]
+    different = levels(logged("a", 6.0, 10), logged("b", 7.0, 50))
+    assert [each[:2] for each in different] == [("a, word frequencies alone", 6.0), ("b, word frequencies alone", 7.0)]
+    assert {tuple(each[2]) for each in different} == {(1, 50)}

@@ -8,7 +8,7 @@ from bertkit.train.checkpoint import DamagedCheckpointError, list_checkpoints, o
 from bertkit.train.tracking import read_metrics
 from bertkit.workflows.doctor.machine import check_folder
 from bertkit.workflows.doctor.outcome import Check
-from bertkit.workflows.health import findings
+from bertkit.workflows.health import bands_of, findings
 from bertkit.workflows.runs import RunFolder, newest_run
 
 
@@ -69,7 +69,9 @@ def _symptoms(run: RunFolder) -> list[Check]:
         return _collapse(run)
     found = findings(run)
     if not found:
-        return [Check("health", "ok", "its figures are where those of runs of its size are")]
+        compared = any(bands_of(run).values())
+        usual = "its figures are where those of runs of its size are"
+        return [Check("health", "ok", usual if compared else "nothing stands out; there is nothing to compare it with")]
     return [Check(f"health, step {each.step:,}" if each.step else "health", "warning", each.text) for each in found]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from bertkit.config.schema import PretrainConfig
 from bertkit.data.store import TokenStore
 from bertkit.errors import CorpusError
-from bertkit.train.tracking import read_metrics
+from bertkit.train.tracking import numbers_of, read_metrics
 from bertkit.workflows.health.bands import FIGURES, BandPoint, bands
 from bertkit.workflows.health.symptoms import Finding, HealthWatch, Reference
 from bertkit.workflows.pinned import open_pinned_store
@@ -92,4 +92,4 @@ def _entropy_of_results(run: RunFolder, logged: list[float]) -> float | None:
 
 
 def _rows(run: RunFolder) -> list[dict[str, Any]]:
-    return read_metrics(run.metrics_file) if run.metrics_file.is_file() else []
+    return list(map(numbers_of, read_metrics(run.metrics_file))) if run.metrics_file.is_file() else []

@@ -54,6 +54,11 @@ class Table:
     shown: int = 30
     kind: str = "table"
 
+    def is_of_numbers(self, column: int) -> bool:
+        """Whether a column holds numbers and nothing else but empty cells."""
+        cells = [row[column] for row in self.rows if len(row) > column and row[column] is not None]
+        return bool(cells) and all(isinstance(cell, int | float | Number) for cell in cells)
+
 
 @dataclass(frozen=True)
 class Picture:

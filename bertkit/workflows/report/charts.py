@@ -161,7 +161,7 @@ def _draw_series(axes: "Axes", series: Series, axis: str, colours: Colours) -> A
         return axes.bar(x, y, width=0.74, color=colour)
     if series.style == "scatter":
         return axes.scatter(x, y, s=9, color=colour, alpha=0.45, linewidths=0)
-    dash: Any = _DASHES[(series.colour - 1) % len(_DASHES)] if series.colour else (0, (2, 2))
+    dash: Any = (0, (2, 2)) if series.style == "reference" else _DASHES[(series.colour - 1) % len(_DASHES)]
     width = {"thin": 0.9, "reference": 1.1}.get(series.style, 1.6)
     alpha = 0.55 if series.style == "thin" else 1.0
     marker: Any = {"marker": "o", "markersize": 4} if series.style == "points" else {}
@@ -229,10 +229,12 @@ def _short(name: str, most: int = 14) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
-def constant(name: str, value: float, over: Mapping[str, Values]) -> Series:
-    """A level to hold a curve against."""
+def constant(name: str, value: float, over: Mapping[str, Values], colour: int = 0) -> Series:
+    """A level to hold curves against, as long as the longest of them."""
+    return Series(name, {axis: _ends(x) for axis, x in over.items()}, np.full(2, value), "reference", colour)
+
+
+def _ends(x: Values) -> Values:
     # Of a run without a log no tokens are known.
-    ends = {
-        axis: np.array([x.min(), x.max()]) if np.isfinite(x).all() else np.full(2, np.nan) for axis, x in over.items()
-    }
-    return Series(name, ends, np.full(2, value), "reference", 0)
+    known = x[np.isfinite(x)]
+    return np.array([known.min(), known.max()]) if len(known) else np.full(2, np.nan)

@@ -60,6 +60,9 @@ def _score_tables(subjects: Sequence[Subject]) -> list[Block]:
     unfinished = [subject.name for subject in subjects if not subject.results]
     if unfinished:
         tables.append(Note(f"Not finished: {', '.join(unfinished)}.", "warning"))
+    collapsed = [f"{each.name} ({each.results['collapsed']})" for each in subjects if each.results.get("collapsed")]
+    if collapsed:
+        tables.append(Note(f"Collapsed: {', '.join(collapsed)}.", "warning"))
     return tables
 
 

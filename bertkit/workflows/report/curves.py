@@ -84,11 +84,23 @@ def _pretraining_chart(
         series += _series(run, key, name, "thin", number)
         series += _series(run, f"heldout_{key}", heldout, "points", number + alone)
     bands = [] if len(runs) > 1 or not series else _bands(runs[0], key)
-    over = {axis: series[0].x[axis] for axis in AXES} if series else {}
-    if series and level is not None and (value := runs[0].history.last(f"heldout_{level[1]}")) is not None:
-        series.append(constant(level[0], value, over))
+    if level is not None:
+        series += _levels(runs, series, *level)
     limits = _limits(series, bands) if bands else (None, None)
     return Chart(key, title, series, X_TITLES, form=form, unit=unit, bands=bands, limits=limits)
+
+
+def _levels(runs: Sequence[Logged], series: Sequence[Series], name: str, key: str) -> list[Series]:
+    """The level to hold all curves against; one a run, in its colour, where it is not the same for all of them."""
+    known = {number: run.history.last(f"heldout_{key}") for number, run in enumerate(runs, start=1)}
+    values = {number: value for number, value in known.items() if value is not None}
+    if not series or not values:
+        return []
+    over = {axis: np.concatenate([each.x[axis] for each in series]) for axis in AXES}
+    # Stores of the same text differ by what is drawn as one line and written as one number.
+    if len(values) == len(runs) and len({f"{value:.3g}" for value in values.values()}) == 1:
+        return [constant(name, values[1], over)]
+    return [constant(f"{runs[n - 1].name}, {name}", value, over, n) for n, value in values.items()]
 
 
 def _limits(series: Sequence[Series], bands: Sequence[Band]) -> tuple[float, float]:

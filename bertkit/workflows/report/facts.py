@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from bertkit.hub.places import without_places
-from bertkit.workflows.report.blocks import Block, Number, Section, Table
+from bertkit.hub.places import shown_command, without_places
+from bertkit.workflows.report.blocks import Block, Note, Number, Section, Table
 from bertkit.workflows.report.subjects import Subject
 
 _UNITS: Final = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
@@ -18,28 +18,27 @@ def amount(number: float) -> str:
     return f"{number:.3g}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.3g} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def status_of(subject: Subject) -> str:
     """Whether the run came to its end, and with which bertkit."""
     state = "finished" if subject.results else "not finished"
     return f"{state} · bertkit {subject.environment.get('bertkit', 'of unknown version')}"
 
 
+def log_notes(subject: Subject) -> list[Block]:
+    """That lines of the log are damaged, if some are."""
+    number = subject.history.num_damaged
+    if not number:
+        return []
+    lines = "1 damaged line is" if number == 1 else f"{number:,} damaged lines are"
+    return [Note(f"metrics.jsonl: {lines} left out of the curves.", "warning")]
+
+
 def settings_section(subject: Subject) -> Section:
     """The resolved settings and what the run ran on, without a path of the machine."""
     settings = [(key, shown(value)) for key, value in flat(without_places(subject.config)).items()]
-    environment = without_places(_environment(subject))
+    environment = _environment(subject.environment)
     blocks: list[Block] = [
-        Table("Where it ran", ("", ""), list(environment.items()), shown=20),
+        Table("Where it ran", ("", ""), environment, shown=20),
         Table("Settings", ("setting", "value"), settings, "As in config.yaml, paths shortened.", shown=0),
     ]
     return Section("Settings and machine", blocks)
@@ -58,27 +57,34 @@ def flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def shown(value: Any) -> str | Number:
-    """A setting as a cell."""
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "\u2013"}[value]
+def shown(value: Any) -> str | Number | None:
+    """A setting as a cell; None where nothing is set."""
+    if value is None or value == [] or value == ():
+        return None
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int | float):
         return Number(f"{value:,}" if isinstance(value, int) else f"{value:g}", value)
     if isinstance(value, list | tuple):
-        return ", ".join(str(each) for each in value) or "\u2013"
+        return ", ".join(str(each) for each in value)
     return str(value)
 
 
-def _environment(subject: Subject) -> dict[str, str]:
-    known = subject.environment
-    packages = known.get("packages", {})
+def _environment(known: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is known of the command and the machine; of an edited file, what can be read of it."""
+    packages = known.get("packages")
+    versions = packages.items() if isinstance(packages, Mapping) else ()
     facts = {
-        "command": " ".join(map(str, known.get("command", []))),
-        "devices": ", ".join(map(str, known.get("devices", []))),
+        "devices": ", ".join(map(str, _listed(known.get("devices")))),
         "processes": str(known.get("processes", "")),
         "processor cores": str(known.get("processor_cores", "")),
         "platform": str(known.get("platform", "")),
         "python": str(known.get("python", "")),
-        "packages": ", ".join(f"{name} {version}" for name, version in packages.items() if version),
+        "packages": ", ".join(f"{name} {version}" for name, version in versions if version),
     }
-    return {name: value for name, value in facts.items() if value}
+    rows = {"command": shown_command(_listed(known.get("command"))), **without_places(facts)}
+    return [(name, value) for name, value in rows.items() if value]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

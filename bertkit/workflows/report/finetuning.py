@@ -1,35 +1,18 @@
 """The chapter of a fine-tuning run."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
-from bertkit.errors import BertkitError
-from bertkit.tasks.spec import TaskSpec
-from bertkit.workflows.evaluate_task import described
-from bertkit.workflows.figures import printed
-from bertkit.workflows.report.answers import AnswerReport
-from bertkit.workflows.report.blocks import Block, Cell, Chapter, Note, Number, Row, Section, Table, Tabs, Tile, Tiles
+from bertkit.workflows.figures import duration, printed
+from bertkit.workflows.report.blocks import Block, Cell, Chapter, Note, Number, Row, Section, Table, Tile, Tiles
 from bertkit.workflows.report.charts import Form
-from bertkit.workflows.report.choices import ChoiceReport
 from bertkit.workflows.report.curves import Logged, finetuning_charts, optimisation_charts
-from bertkit.workflows.report.facts import amount, duration, settings_section, status_of
-from bertkit.workflows.report.labels import LabelReport
-from bertkit.workflows.report.multi_label import MultiLabelReport
-from bertkit.workflows.report.regression import NumberReport
+from bertkit.workflows.report.facts import amount, log_notes, settings_section, status_of
+from bertkit.workflows.report.predictions import prediction_sections, scores_on_other_data
 from bertkit.workflows.report.subjects import Subject
 from bertkit.workflows.report.svg import picture
-from bertkit.workflows.report.tags import TagReport
-from bertkit.workflows.scoring import Judged, iterate_predictions
 
 _MOST_FIGURES: Final = 6
-
-
-class _Report(Protocol):
-    """What is said of the predictions of one split."""
-
-    def add(self, judged: Judged) -> None: ...
-
-    def sections(self, salt: str) -> list[Section]: ...
 
 
 def finetuning_chapter(subject: Subject, salt: str) -> Chapter:
@@ -40,8 +23,8 @@ def finetuning_chapter(subject: Subject, salt: str) -> Chapter:
     training = [picture(chart, salt) for chart in finetuning_charts([logged], chosen, forms_of(figures))]
     optimisation = [picture(chart, salt) for chart in optimisation_charts([logged])]
     sections = [
-        Section("Summary", [Tiles(_tiles(subject)), *_findings(subject), *_scores(subject)]),
-        *_predictions(subject, salt),
+        Section("Summary", [Tiles(_tiles(subject)), *_findings(subject), *log_notes(subject), *_scores(subject)]),
+        *(prediction_sections(subject.run, salt) if subject.results else []),
         *([Section("Training", [Row(training), Row(optimisation, narrow=True)])] if training else []),
         settings_section(subject),
     ]
@@ -126,7 +109,7 @@ def _findings(subject: Subject) -> list[Block]:
 def _scores(subject: Subject) -> list[Block]:
     """One row a figure, one column a split."""
     results = subject.results
-    splits = results.get("scores", {})
+    splits = results.get("scores", {}) | (scores_on_other_data(subject.run) if results else {})
     names = dict.fromkeys(
         name for scores in splits.values() for name, value in scores.items() if isinstance(value, int | float)
     )
@@ -142,47 +125,3 @@ def _scores(subject: Subject) -> list[Block]:
 
 def _cell(name: str, value: Any, problem: str) -> Cell:
     return Number(printed(name, value, problem), float(value)) if isinstance(value, int | float) else None
-
-
-def _predictions(subject: Subject, salt: str) -> list[Section]:
-    """What the predictions of every split show; splits beside one another as tabs."""
-    if not subject.results:
-        return []
-    try:
-        spec, options = described(subject.run)
-        reports = _read(subject, spec, options)
-    except BertkitError as error:
-        return [Section("Predictions", [Note(f"The predictions cannot be read: {error}", "warning")])]
-    if not reports:
-        return [Section("Predictions", [Note("predictions.jsonl is empty: the predictions are lost.", "warning")])]
-    splits = [
-        (split, report.sections(f"{salt}-split{number}")) for number, (split, report) in enumerate(reports.items())
-    ]
-    if len(splits) == 1:
-        return splits[0][1]
-    return [
-        Section(section.title, [Tabs(section.title, _panels(section.title, splits))])
-        for section in max((sections for _, sections in splits), key=len, default=[])
-    ]
-
-
-def _panels(title: str, splits: Sequence[tuple[str, Sequence[Section]]]) -> list[tuple[str, Sequence[Block]]]:
-    return [(split, section.blocks) for split, sections in splits for section in sections if section.title == title]
-
-
-def _read(subject: Subject, spec: TaskSpec, options: Mapping[str, Any]) -> dict[str, _Report]:
-    """The reports of all splits, read line by line: what is kept of a prediction is a few numbers."""
-    make: Mapping[str, Callable[[], _Report]] = {
-        "classification": lambda: LabelReport(spec.labels),
-        "multi_label": lambda: MultiLabelReport(spec.labels, options.get("thresholds")),
-        "regression": NumberReport,
-        "tagging": TagReport,
-        "span_qa": lambda: AnswerReport(options.get("null_threshold")),
-        "multiple_choice": ChoiceReport,
-    }
-    reports: dict[str, _Report] = {}
-    for split, judged in iterate_predictions(subject.run.predictions_file, spec):
-        if split not in reports:
-            reports[split] = make[spec.problem]()
-        reports[split].add(judged)
-    return reports

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bertkit.train.tracking import read_metrics
+from bertkit.train.tracking import ReadLog, numbers_of, read_log
 from bertkit.workflows.runs import RunFolder
 
 Values: TypeAlias = NDArray[np.float64]
@@ -36,10 +36,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class History:
-    """The rows of `metrics.jsonl`: means over training windows, and evaluations between them."""
+    """The rows of `metrics.jsonl`: means over training windows, and evaluations between them.
+
+    num_damaged: lines that could not be read and are left out.
+    """
 
     training: Sequence[Mapping[str, Any]]
     evaluations: Sequence[Mapping[str, Any]]
+    num_damaged: int = 0
 
     def curve(self, name: str) -> Curve:
         """A figure wherever it was logged, thinned to `MOST_POINTS` means; values that are no numbers are left out."""
@@ -73,16 +77,17 @@ class History:
 
 def read_history(run: RunFolder, results: Mapping[str, Any]) -> History:
     """What is in `metrics.jsonl`, and the final scores of pre-training; nothing where there is nothing."""
-    rows = read_metrics(run.metrics_file) if run.metrics_file.is_file() else []
+    log = read_log(run.metrics_file) if run.metrics_file.is_file() else ReadLog([], 0)
+    rows = list(map(numbers_of, log.rows))
     evaluations = [row for row in rows if "loss" not in row]
     heldout = {f"heldout_{name}": value for name, value in results.get("heldout", {}).items()}
     if heldout and all(row["step"] < results["step"] for row in evaluations):
         evaluations.append({"step": results["step"], **heldout})
-    return History([row for row in rows if _is_window(row)], evaluations)
+    return History([row for row in rows if _is_window(row)], evaluations, log.num_damaged)
 
 
 def _is_window(row: Mapping[str, Any]) -> bool:
-    return all(isinstance(row.get(name), int | float) for name in ("loss", "tokens", "elapsed_s"))
+    return all(name in row for name in ("loss", "tokens", "elapsed_s"))
 
 
 def _thinned(pairs: Values) -> Values:

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from bertkit.errors import BertkitError
+from bertkit.workflows.figures import duration
 from bertkit.workflows.health import Finding, bands_of, findings
 from bertkit.workflows.report.blocks import Block, Chapter, MaskedWords, Note, Row, Section, Tile, Tiles
 from bertkit.workflows.report.curves import Logged, optimisation_charts, pretraining_charts
-from bertkit.workflows.report.facts import amount, duration, settings_section, status_of
+from bertkit.workflows.report.facts import amount, log_notes, settings_section, status_of
 from bertkit.workflows.report.masked_words import masked_words
 from bertkit.workflows.report.subjects import Subject
 from bertkit.workflows.report.svg import picture
@@ -28,7 +29,7 @@ def pretraining_chapter(subject: Subject, salt: str) -> Chapter:
     optimisation = [picture(chart, salt) for chart in optimisation_charts([logged])]
     nothing: list[Block] = [Note("The run has logged nothing yet.", "warning")]
     sections = [
-        Section("Summary", [Tiles(_tiles(subject)), *_health(subject)]),
+        Section("Summary", [Tiles(_tiles(subject)), *_health(subject, logged), *log_notes(subject)]),
         Section("Loss and accuracy", [Row(curves)] if curves else nothing, _lead(logged)),
         *([Section("Optimisation", [Row(optimisation, narrow=True)])] if optimisation else []),
         Section("Masked words", _masked_words(subject)),
@@ -84,14 +85,24 @@ def _bands(subject: Subject) -> Mapping[str, Any]:
         return {}
 
 
-def _health(subject: Subject) -> list[Block]:
+def _health(subject: Subject, logged: Logged) -> list[Block]:
     try:
         found = findings(subject.run)
     except BertkitError as error:
         return [Note(f"The health of the run cannot be told: {error}.", "warning")]
     if not found:
-        return [Note("Nothing stands out: the run goes as healthy runs of its size do.", "good")]
+        return [_nothing_found(subject, logged)]
     return [Note(_said(each), "warning") for each in found]
+
+
+def _nothing_found(subject: Subject, logged: Logged) -> Note:
+    if any(logged.bands.values()):
+        return Note("Nothing stands out: the run goes as healthy runs of its size do.", "good")
+    if subject.config.get("train", {}).get("init_from") is not None:
+        why = "there are no reference bands for a run that began with a trained model"
+    else:
+        why = "the run is too short, or too little is known of its words, to be held against healthy runs of its size"
+    return Note(f"Nothing stands out, though {why}.")
 
 
 def _said(finding: Finding) -> str:

@@ -1,16 +1,18 @@
 """Tagging: figures by type, which types are taken for which, confidence, and sentences whose entities are wrong."""
 
-from collections.abc import Sequence
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from bertkit.errors import TaskError
-from bertkit.tasks.scoring import score
-from bertkit.tasks.scoring.chunks import has_chunk_tags, lenient_chunks, read_tags
+from bertkit.tasks.scoring.chunks import lenient_chunks, read_tags
 from bertkit.workflows.report.blocks import Block, Card, Cell, Line, Mark, Row, Section, Span, Table
-from bertkit.workflows.report.numbers import class_figures, confusion
+from bertkit.workflows.report.entities import EntityCounts
+from bertkit.workflows.report.numbers import ClassFigures, Ints, class_figures
 from bertkit.workflows.report.parts import (
     Worst,
     calibration_blocks,
@@ -23,56 +25,58 @@ from bertkit.workflows.report.parts import (
 )
 from bertkit.workflows.scoring import Judged
 
-_MOST_WORDS = 150
+_MOST_WORDS: Final = 150
 
 
 class TagReport:
-    """Takes in the predictions of one split, one at a time; keeps tags and numbers, and the words of the worst."""
+    """Takes in the predictions of one split, one at a time; keeps counts and numbers, and the words of the worst."""
 
     def __init__(self) -> None:
-        self._gold: list[tuple[str, ...]] = []
-        self._predicted: list[tuple[str, ...]] = []
-        self._confidence: list[float] = []
+        self._pairs: Counter[tuple[str, str]] = Counter()
+        self._entities = EntityCounts()
+        self._confidence = array("d")
+        self._is_right = array("b")
+        self._length = array("l")
+        self._error = array("d")
         self._worst = Worst()
         self._has_texts = True
 
     def add(self, judged: Judged) -> None:
         """Takes in one prediction."""
-        gold, predicted = tuple(judged.label), tuple(judged.prediction)
-        confidence = judged.details.get("probabilities", [])
-        self._gold.append(gold)
-        self._predicted.append(predicted)
-        self._confidence += confidence
+        gold, predicted = judged.label, judged.prediction
+        confidence = judged.details.get("probabilities") or []
+        is_right = [g == p for g, p in zip(gold, predicted, strict=True)]
+        self._pairs.update(zip(gold, predicted, strict=True))
+        self._entities.add(gold, predicted)
         self._has_texts &= bool(judged.texts) or not gold
-        wrong = [sure for sure, g, p in zip(confidence, gold, predicted, strict=True) if g != p]
+        if gold:
+            self._length.append(len(gold))
+            self._error.append(1 - sum(is_right) / len(gold))
+        # Without a confidence of its own, a tag has no place among those that have one.
+        if confidence:
+            self._confidence.extend(confidence)
+            self._is_right.extend(is_right)
+        wrong = [sure for sure, right in zip(confidence, is_right, strict=False) if not right]
         if wrong:
             self._worst.offer(max(wrong), judged)
 
     def sections(self, salt: str) -> list[Section]:
         """All that is to be seen."""
-        is_chunks = has_chunk_tags([*self._gold, *self._predicted])
-        kinds_gold = [_kind(tag, is_chunks) for tags in self._gold for tag in tags]
-        kinds_predicted = [_kind(tag, is_chunks) for tags in self._predicted for tag in tags]
-        names = sorted({*kinds_gold, *kinds_predicted}, key=lambda name: (name == "O", name))
-        ids = {name: number for number, name in enumerate(names)}
-        counts = confusion([ids[k] for k in kinds_gold], [ids[k] for k in kinds_predicted], len(names))
-        right = np.equal(
-            np.array([tag for tags in self._gold for tag in tags], object),
-            np.array([tag for tags in self._predicted for tag in tags], object),
+        entities = self._entities.figures()
+        is_chunks = entities is not None
+        names, counts = self._confusion(is_chunks)
+        charts: list[Block] = calibration_blocks(self._confidence, self._is_right, salt, what="words' tags")
+        charts += length_blocks(
+            self._length, self._error, salt, title="Wrong tags by length", unit="words of the sentence"
         )
-        charts: list[Block] = calibration_blocks(self._confidence, right, salt, what="words' tags")
-        errors = [_error_rate(g, p) for g, p in zip(self._gold, self._predicted, strict=True) if g]
-        lengths = [len(gold) for gold in self._gold if gold]
-        charts += length_blocks(lengths, errors, salt, title="Wrong tags by length", unit="words of the sentence")
-        title = "Entities" if is_chunks else "Tags"
         table = (
-            self._entity_table()
-            if is_chunks
-            else class_table("Figures by tag", names, class_figures(counts), what="tag")
+            class_table("Figures by tag", names, class_figures(counts), what="tag")
+            if entities is None
+            else _entity_table(entities)
         )
         mistakes = [_card(each, is_chunks) for each in self._worst]
         return [
-            Section(title, [table]),
+            Section("Entities" if is_chunks else "Tags", [table]),
             Section("Confusion of words", confusion_blocks(names, counts, what="type" if is_chunks else "tag")),
             Section("Confidence and length", [Row(charts)]),
             Section(
@@ -81,22 +85,33 @@ class TagReport:
             ),
         ]
 
-    def _entity_table(self) -> Table:
-        """Figures by type of entity, as conlleval.pl counts them."""
-        figures: Any = score("tagging", self._predicted, self._gold).get("per_type", {})
-        rows: list[Sequence[Cell]] = [
-            (
-                name,
-                percent(each["precision"]),
-                percent(each["recall"]),
-                percent(each["f1"], bar=True),
-                whole(each["gold"]),
-                whole(each["predicted"]),
-            )
-            for name, each in sorted(figures.items(), key=lambda item: item[1]["f1"])
-        ]
-        header = ("type", "precision", "recall", "F1", "entities", "predicted")
-        return Table("Figures by type of entity", header, rows, "An entity counts when its words and type are right.")
+    def _confusion(self, is_chunks: bool) -> tuple[list[str], Ints]:
+        """The types or tags, O last, and how often each was taken for each."""
+        kinds: Counter[tuple[str, str]] = Counter()
+        for (gold, predicted), count in self._pairs.items():
+            kinds[_kind(gold, is_chunks), _kind(predicted, is_chunks)] += count
+        names = sorted({name for pair in kinds for name in pair}, key=lambda name: (name == "O", name))
+        ids = {name: number for number, name in enumerate(names)}
+        counts = np.zeros((len(names), len(names)), np.int64)
+        for (gold, predicted), count in kinds.items():
+            counts[ids[gold], ids[predicted]] = count
+        return names, counts
+
+
+def _entity_table(entities: Mapping[str, ClassFigures]) -> Table:
+    rows: list[Sequence[Cell]] = [
+        (
+            name,
+            percent(each.precision),
+            percent(each.recall),
+            percent(each.f1, bar=True),
+            whole(each.support),
+            whole(each.predicted),
+        )
+        for name, each in sorted(entities.items(), key=lambda item: (item[1].f1, item[0]))
+    ]
+    header = ("type", "precision", "recall", "F1", "entities", "predicted")
+    return Table("Figures by type of entity", header, rows, "An entity counts when its words and type are right.")
 
 
 @dataclass(frozen=True)
@@ -110,10 +125,6 @@ def _kind(tag: str, is_chunks: bool) -> str:
     return tag.partition("-")[2] or tag if is_chunks and tag != "O" else tag
 
 
-def _error_rate(gold: Sequence[str], predicted: Sequence[str]) -> float:
-    return sum(g != p for g, p in zip(gold, predicted, strict=True)) / len(gold)
-
-
 def _card(judged: Judged, is_chunks: bool) -> Card:
     gold, predicted = _entities(judged.label, is_chunks), _entities(judged.prediction, is_chunks)
     common = {(each.start, each.end, each.kind) for each in gold} & {(e.start, e.end, e.kind) for e in predicted}
@@ -123,7 +134,7 @@ def _card(judged: Judged, is_chunks: bool) -> Card:
         Line("predicted", _marked(words, predicted, common, "predicted")),
     ]
     sure = [
-        p for p, g, t in zip(judged.details.get("probabilities", []), judged.label, judged.prediction, strict=True)
+        p for p, g, t in zip(judged.details.get("probabilities") or [], judged.label, judged.prediction, strict=False)
         if g != t
     ]  # fmt: skip
     facts = (
