@@ -359,6 +359,9 @@ class _Handler(BaseHTTPRequestHandler):
                 digest = hashlib.sha256(content).hexdigest()
                 self.hub.blobs[digest] = content
                 files[value["path"]] = digest
+            elif item["key"] == "deletedFile":
+                if files.pop(value["path"], None) is None:
+                    return 404, {"error": f"{value['path']} is not there"}
             elif value["oid"] not in self.hub.blobs and not self.hub.xorbs:
                 return 400, {"error": f"the LFS object of {value['path']} is missing"}
             else:

@@ -8,14 +8,15 @@ import httpx
 import uvicorn
 
 from bertkit.workflows.serve.app import build_app
+from bertkit.workflows.serve.guard import own_names
 
 PATIENCE_S = 60
 
 
 @contextmanager
-def served(model, *, limits=None, host="127.0.0.1"):
+def served(model, *, limits=None, host="127.0.0.1", allowed=()):
     """A client of a server for `model`, whose requests are bounded."""
-    app = build_app(model, source="toy", limits=limits, host=host)
+    app = build_app(model, source="toy", limits=limits, names=own_names(host, allowed))
     config = uvicorn.Config(
         app, host="127.0.0.1", port=0, lifespan="on", log_config=None, log_level="critical", ws="none"
     )

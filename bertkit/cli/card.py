@@ -11,12 +11,15 @@ from bertkit.cli.options import Language, License, Run
 
 def card(
     run: Run = None,
-    output: Annotated[Path | None, typer.Option(help="File to write; standard output if left out.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="File to write, with plots/training.png if that lies beside it; printed if left out."),
+    ] = None,
     repo_id: Annotated[str | None, typer.Option(help="OWNER/NAME that its examples load.")] = None,
     license: License = None,
     language: Language = None,
 ) -> None:
-    """Print a run's model card as push-to-hub would write it, from results.json and config.yaml alone.
+    """Print a run's model card as push-to-hub would write it, from results.json, config.yaml and metrics.jsonl.
 
     Example: bertkit card runs/cola --license apache-2.0
     """

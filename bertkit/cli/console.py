@@ -16,6 +16,7 @@ import typer
 
 from bertkit.errors import BertkitError, SaidElsewhereError, printable, redacted
 from bertkit.train.signals import StoppedError, stopped_at_once
+from bertkit.workflows.figures import duration
 
 if TYPE_CHECKING:
     from bertkit.workflows.watch import TrainingStatus
@@ -28,10 +29,10 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextlib.contextmanager
-def errors_as_one_line() -> Iterator[None]:
+def errors_as_one_line(*, after_a_stop: str = "the same command goes on from what is already done") -> Iterator[None]:
     """A BertkitError becomes one red line and its exit code; a signal one line and 128 + its number.
 
-    Anything else keeps its traceback.
+    Anything else keeps its traceback. after_a_stop: what is to be known when a signal broke the work off.
     """
     try:
         with stopped_at_once():
@@ -45,10 +46,10 @@ def errors_as_one_line() -> Iterator[None]:
         _say_on_main(f"{str(error.filename)[:_SHOWN_CHARS]}... is too long for the name of a file: give a shorter one")
         raise typer.Exit(BertkitError.exit_code) from None
     except KeyboardInterrupt:
-        _say_on_main("interrupted; the same command goes on from what is already done")
+        _say_on_main(f"interrupted; {after_a_stop}")
         raise typer.Exit(INTERRUPTED_EXIT) from None
     except StoppedError as stopped:
-        _say_on_main(f"stopped by {stopped}; the same command goes on from what is already done")
+        _say_on_main(f"stopped by {stopped}; {after_a_stop}")
         raise typer.Exit(stopped.exit_code) from None
 
 
@@ -212,16 +213,6 @@ def training_figures(numbers: Mapping[str, float]) -> str:
         if f"{term}_loss" in numbers:
             parts.append(f"{term} {numbers[f'{term}_loss']:.3f} ({numbers[f'{term}_accuracy']:.1%})")
     return ", ".join([*parts, f"{numbers['tokens_per_s']:,.0f} tokens/s"])
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 45 s, 12 min 5 s, 3 h 20 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def print_json(value: Any) -> None:

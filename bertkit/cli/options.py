@@ -22,6 +22,6 @@ Run = Annotated[
     typer.Argument(help="Folder of a run; the newest under runs/ if left out.", autocompletion=run_folders),
 ]
 License = Annotated[str | None, typer.Option(help="License as the Hub names it, such as apache-2.0.")]
-Language = Annotated[str | None, typer.Option(help="Language code; that of the data if left out.")]
+Language = Annotated[str | None, typer.Option(help="Language code of the text; the card names none that nobody chose.")]
 # What --max-minutes takes the place of.
 NO_OTHER_LENGTH = ("train.max_steps=null", "train.epochs=null")

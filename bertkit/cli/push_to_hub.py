@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 Include = Annotated[
     list[str] | None,
-    typer.Option(help="What else goes up, may be repeated: config, results, logs, plots, predictions or checkpoint."),
+    typer.Option(
+        help="What else goes up, may be repeated: card (over one edited there), config, results, logs, plots, "
+        "predictions or checkpoint."
+    ),
 ]
 Plan = Annotated[
     bool, typer.Option("--dry-run", help="Check the run, list the files, print the card; needs no network.")
@@ -71,22 +74,34 @@ def push_to_hub(
 
 def _run_and_repo(names: list[str]) -> tuple[Path | None, str]:
     from bertkit.errors import ConfigError
-    from bertkit.workflows.runs import RunFolder
 
     if len(names) > 2:
         raise ConfigError(f"{len(names)} names were given: push-to-hub takes [RUN] REPO_ID")
     *runs, repo_id = names
-    last = RunFolder(Path(repo_id))
-    if last.is_run() or last.results_file.is_file():
-        first = f"{runs[0]} " if runs else ""
-        order = f"{repo_id} {first}".strip() if runs else f"{repo_id} YOUR-NAME/{last.path.resolve().name}"
+    if _is_run(repo_id):
+        # Of two runs, the first is the one that was meant.
+        order = f"{repo_id} {runs[0]}" if runs and not _is_run(runs[0]) else _with_a_name((*runs, repo_id)[0])
         raise ConfigError(f"{repo_id} is a run: the repository comes last, as in bertkit push-to-hub {order}")
     return (Path(runs[0]) if runs else None), repo_id
 
 
+def _is_run(name: str) -> bool:
+    from bertkit.workflows.runs import RunFolder
+
+    folder = RunFolder(Path(name))
+    return folder.is_run() or folder.results_file.is_file()
+
+
+def _with_a_name(run: str) -> str:
+    return f"{run} YOUR-NAME/{Path(run).resolve().name}"
+
+
 def _require_one_place(revision: str | None, create_pr: bool) -> None:
     from bertkit.errors import ConfigError
+    from bertkit.hub.upload import require_branch
 
+    if revision is not None:
+        require_branch(revision)
     if revision is not None and create_pr:
         raise ConfigError("--create-pr opens a pull request against the main branch: leave out --revision")
 
@@ -107,33 +122,36 @@ def _show_plan(plan: "PushPlan", as_json: bool) -> None:
         print_json({**_described(plan), "card": plan.card})
         return
     rows = [(file.path, _size(file.size)) for file in plan.files]
-    print_table(f"{plan.run.path} would go to {plan.repo_id}", [*rows, ("in all", _size(_total(plan)))])
+    print_table(
+        f"{plan.run.path} would go to {plan.repo_id}", [*rows, ("in all", _size(sum(file.size for file in plan.files)))]
+    )
     if plan.choice:
         typer.echo(f"{plan.choice}\n")
     typer.echo(plan.card, nl=False)
 
 
 def _show_summary(summary: "PushSummary", as_json: bool) -> None:
+    from bertkit.hub.upload import CARD_FILE
+
     plan, uploaded = summary.plan, summary.uploaded
     if as_json:
         urls = {"url": uploaded.url, "commit_url": uploaded.commit_url, "pull_request_url": uploaded.pull_request_url}
-        print_json({**_described(plan), **urls, "is_new": uploaded.is_new})
+        became = {"is_new": uploaded.is_new, "keeps_card": uploaded.keeps_card, "removed": uploaded.removed}
+        print_json({**_described(plan), **urls, **became})
         return
+    sent = [file for file in plan.files if not (uploaded.keeps_card and file.path == CARD_FILE)]
+    amount = f"{len(sent)} files, {_size(sum(file.size for file in sent))}"
     if uploaded.pull_request_url:
-        typer.echo(f"{uploaded.pull_request_url}: {len(plan.files)} files, {_size(_total(plan))}, as a pull request")
+        typer.echo(f"{uploaded.pull_request_url}: {amount}, as a pull request")
     elif uploaded.is_new:
-        typer.echo(f"{uploaded.url}: {len(plan.files)} files, {_size(_total(plan))}")
+        typer.echo(f"{uploaded.url}: {amount}")
     else:
-        typer.echo(f"{uploaded.url}: all {len(plan.files)} files were there already")
+        typer.echo(f"{uploaded.url}: all {len(sent)} files were there already")
 
 
 def _described(plan: "PushPlan") -> dict[str, Any]:
     files = [{"path": file.path, "size": file.size} for file in plan.files]
     return {"repo_id": plan.repo_id, "run_dir": str(plan.run.path), "choice": plan.choice, "files": files}
-
-
-def _total(plan: "PushPlan") -> int:
-    return sum(file.size for file in plan.files)
 
 
 def _size(number: int) -> str:

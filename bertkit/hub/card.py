@@ -1,5 +1,8 @@
 """The model card: metadata that the Hub understands and a page for people, from values that a workflow gives."""
 
+import hashlib
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -8,11 +11,16 @@ from typing import Any, Final
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 _TEMPLATE: Final = "card.md.jinja"
+# The last line, of which no reader sees anything: whoever changes a letter above it has made the card their own.
+_SEAL: Final = "<!-- bertkit wrote all of the above: {} -->\n"
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One figure of one split: `metric` as the Hub calls it; `over_seeds` and `baseline` as people read them."""
+    """One figure of one split: `metric` as the Hub calls it; `over_seeds` and `baseline` as people read them.
+
+    The metadata tell the first figure of every metric and split, and none that is not `in_metadata`.
+    """
 
     split: str
     name: str
@@ -21,6 +29,7 @@ class Scored:
     shown: str
     over_seeds: str = ""
     baseline: str = ""
+    in_metadata: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,22 +77,53 @@ def build_card(content: CardContent) -> ModelCard:
         results=_results_table(content.scored),
         training=_table(("", ""), content.trained),
         cell=cell,
+        fence=_fence,
     )
+    text = card.content.rstrip("\n") + "\n\n"
+    card.content = text + _SEAL.format(_digest(text.encode()))
     return card  # type: ignore[no-any-return]
+
+
+def is_own(content: bytes) -> bool:
+    """Whether this is, byte for byte, a card that `build_card` made."""
+    above, line = content[: content[:-1].rfind(b"\n") + 1], content[content[:-1].rfind(b"\n") + 1 :]
+    return line == _SEAL.format(_digest(above)).encode()
 
 
 def cell(text: str) -> str:
     """Text as a cell of a Markdown table or a line of a list: one line, nothing in it is markup."""
-    for character, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("[", "\\["), ("*", "\\*"), ("_", "\\_")):
+    for character, escaped in (
+        ("\\", "\\\\"),
+        ("`", "\\`"),
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        ("|", "\\|"),
+        ("[", "\\["),
+        ("*", "\\*"),
+        ("_", "\\_"),
+    ):
         text = text.replace(character, escaped)
     return " ".join(text.split())
 
 
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _fence(text: str) -> str:
+    """What code stands between: longer than any such line in it."""
+    return "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+
+
 def _results_table(scored: Sequence[Scored]) -> str:
     header = ("split", "figure", "this model", "mean ± deviation", "to beat")
-    rows = [(each.split, each.name, each.shown, each.over_seeds, each.baseline) for each in scored]
+    rows = [(each.split, each.name, _shown(each), each.over_seeds, each.baseline) for each in scored]
     told = [column for column in range(len(header)) if any(row[column] for row in rows)]
     return _table([header[column] for column in told], [[row[column] for column in told] for row in rows])
+
+
+def _shown(scored: Scored) -> str:
+    return scored.shown if math.isfinite(scored.value) else "not a number" if math.isnan(scored.value) else "infinite"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -92,8 +132,9 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _metadata(content: CardContent) -> ModelCardData:
-    results = [_result(content, each) for each in content.scored]
-    metrics = list(dict.fromkeys(each.metric for each in content.scored))
+    told = _in_metadata(content.scored)
+    results = [_result(content, each) for each in told]
+    metrics = list(dict.fromkeys(each.metric for each in told))
     return ModelCardData(
         language=content.language,
         license=content.license,
@@ -106,6 +147,15 @@ def _metadata(content: CardContent) -> ModelCardData:
         model_name=content.repo_id.rpartition("/")[2],
         eval_results=results or None,
     )
+
+
+def _in_metadata(scored: Sequence[Scored]) -> list[Scored]:
+    firsts: dict[tuple[str, str], Scored] = {}
+    for each in scored:
+        # JSON has no word for what is no number, and two figures of one metric would be taken for one.
+        if each.in_metadata and math.isfinite(each.value):
+            firsts.setdefault((each.split, each.metric), each)
+    return list(firsts.values())
 
 
 def _result(content: CardContent, scored: Scored) -> EvalResult:

@@ -1,15 +1,21 @@
 """What is published names no place: a path of this machine or an address of its network says who made it and where."""
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bertkit.errors import redacted
 
-# What a path may stand between in a command, or in a list within one.
-_BETWEEN: Final = re.compile(r"""([\s=,;()\[\]{}"']+)""")
+# What a path may stand between in a list; blanks are in many a path, so they come last.
+_BETWEEN: Final = re.compile(r"""([=,;()\[\]{}"']+)""")
+_BLANKS: Final = re.compile(r"(\s+)")
+# NAME=VALUE, -oVALUE and @VALUE.
+_ASSIGNED: Final = re.compile(r"(-{0,2}\w[\w.-]*=|-\w|@)(.+)", re.DOTALL)
 _URL: Final = re.compile(r"^(?!hf://)[A-Za-z][\w+.-]*://")
-_ABSOLUTE: Final = re.compile(r"^(?:[A-Za-z]:[\\/]|\\\\|/|~[\\/])[^\s\\/]")
+# /x, //x, C:\x, \\x, ~/x, ~ann/x, and behind a colon: file:/x, host:/x.
+_ABSOLUTE: Final = re.compile(r"^(?:(?!hf://)[\w.@+-]{2,}:/+|[A-Za-z]:[\\/]+|\\\\|/+|~[\w.-]*[\\/])[^\s\\/]")
+_UPWARDS: Final = re.compile(r"(?:^|[\\/])\.\.[\\/]")
 
 
 def base_name(location: str) -> str:
@@ -21,8 +27,13 @@ def base_name(location: str) -> str:
 
 
 def is_place(text: str) -> bool:
-    """Whether this is an absolute path, of Windows too, or a URL of anything but the Hub."""
-    return bool(_URL.match(text) or _ABSOLUTE.match(text))
+    """Whether this is an absolute path, of Windows too, one through `..`, or a URL of anything but the Hub."""
+    return bool(_URL.match(text) or _ABSOLUTE.match(text) or _UPWARDS.search(text))
+
+
+def shown_command(command: Sequence[str]) -> str:
+    """A command as one line for a shell, quoted, its places cut to their last part and its secrets hidden."""
+    return redacted(shlex.join(_shortened(str(argument)) for argument in command))
 
 
 def without_places(value: Any) -> Any:
@@ -35,7 +46,14 @@ def without_places(value: Any) -> Any:
 
 
 def _shortened(text: str) -> str:
-    # A path may have blanks in its name.
-    if is_place(text):
-        return redacted(base_name(text))
-    return redacted("".join(base_name(part) for part in _BETWEEN.split(text)))
+    if assigned := _ASSIGNED.fullmatch(text):
+        return redacted(assigned[1] + _shortened(assigned[2]))
+    return redacted(_cut(text) if is_place(text) else "".join(_cut(part) for part in _BETWEEN.split(text)))
+
+
+def _cut(text: str) -> str:
+    """Text whose places stand alone or between blanks, with them cut."""
+    inner = text.strip()
+    if is_place(inner):
+        return text.replace(inner, base_name(inner), 1)
+    return "".join(base_name(part) for part in _BLANKS.split(text))

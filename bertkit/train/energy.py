@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -33,28 +34,28 @@ def require_meter() -> None:
     """Raise ConfigError where codecarbon is not installed; says how to install it."""
     if not is_installed("codecarbon"):
         raise ConfigError(
-            "every.energy needs codecarbon, which is not installed: pip install 'bertkit[energy]', or leave it out"
+            "every.energy needs codecarbon, which is not installed: pip install codecarbon, or leave it out"
         )
 
 
 @contextmanager
 def metered(file: Path) -> Iterator[None]:
-    """Adds the energy this machine uses until the block ends to what `file` holds of earlier ones."""
+    """Adds the energy this machine uses until the block ends to what `file` holds of earlier ones.
+
+    A meter that fails is a gap and a warning, and never the end of the block.
+    """
     before = read_energy(file)
-    tracker, by = _tracker()
-    opened = replace(before, by=by, is_open=True)
+    tracker, by = _started()
+    opened = replace(before, by=by or before.by, is_open=True)
     _write(file, opened)
-    tracker.start()
     try:
         yield
     finally:
-        tracker.stop()
-        # codecarbon tells of its own failures in its log only.
-        found = getattr(tracker, "final_emissions_data", None)
-        if found is None:
+        used = _stopped(tracker)
+        if used is None:
             logger.warning("codecarbon could not measure: the energy of this part of the run is not counted")
-        used = found.energy_consumed if found else 0.0
-        _write(file, replace(opened, kwh=before.kwh + used, is_open=False, has_gaps=before.has_gaps or not found))
+        has_gaps = before.has_gaps or used is None
+        _write(file, replace(opened, kwh=before.kwh + (used or 0.0), is_open=False, has_gaps=has_gaps))
 
 
 def read_energy(file: Path) -> Energy:
@@ -68,16 +69,39 @@ def read_energy(file: Path) -> Energy:
         return Energy(has_gaps=True)
 
 
-def _tracker() -> tuple[Any, str]:
+def _started() -> tuple[Any, str | None]:
+    """A meter that runs and its name; None where it cannot."""
     logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
-    from codecarbon import OfflineEmissionsTracker
+    try:
+        from codecarbon import OfflineEmissionsTracker
 
-    tracker = OfflineEmissionsTracker(
-        country_iso_code=_ANY_COUNTRY, output_methods=[], log_level="critical", allow_multiple_runs=True
-    )
-    return tracker, f"codecarbon {version('codecarbon')}"
+        tracker = OfflineEmissionsTracker(
+            country_iso_code=_ANY_COUNTRY, output_methods=[], log_level="critical", allow_multiple_runs=True
+        )
+        by = f"codecarbon {version('codecarbon')}"
+        tracker.start()
+    except Exception as error:
+        logger.debug("codecarbon does not start: %s", error)
+        return None, None
+    return tracker, by
+
+
+def _stopped(tracker: Any) -> float | None:
+    """The kWh that a meter counted; None where it did not, which codecarbon tells in its log only, if at all."""
+    if tracker is None:
+        return None
+    try:
+        tracker.stop()
+        kwh = float(tracker.final_emissions_data.energy_consumed)
+    except Exception as error:
+        logger.debug("codecarbon does not stop: %s", error)
+        return None
+    return kwh if math.isfinite(kwh) else None
 
 
 def _write(file: Path, energy: Energy) -> None:
-    with written_whole(file) as aside:
-        aside.write_text(json.dumps(asdict(energy)) + "\n", encoding="utf-8")
+    try:
+        with written_whole(file) as aside:
+            aside.write_text(json.dumps(asdict(energy)) + "\n", encoding="utf-8")
+    except OSError as error:
+        logger.warning("the energy used cannot be kept in %s: %s", file, error)

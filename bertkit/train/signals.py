@@ -32,10 +32,15 @@ def exit_code(name: str) -> int:
 
 
 class StopSignals:
-    """While entered, the first signal to stop is remembered in `received`; a SIGINT after it interrupts at once."""
+    """While entered, the first signal to stop is remembered in `received`; a SIGINT after it interrupts at once.
 
-    def __init__(self) -> None:
+    interrupts: where False, that one is remembered too, in `is_urgent`, for whoever must not be left just anywhere.
+    """
+
+    def __init__(self, *, interrupts: bool = True) -> None:
         self.received: signal.Signals | None = None
+        self.is_urgent = False
+        self._interrupts = interrupts
         self._received_s = 0.0
         self._previous: dict[int, Any] = {}
 
@@ -52,7 +57,9 @@ class StopSignals:
         if self.received is None:
             self.received, self._received_s = signal.Signals(number), time.monotonic()
         elif number == signal.SIGINT and not self._is_echo():
-            raise KeyboardInterrupt
+            self.is_urgent = True
+            if self._interrupts:
+                raise KeyboardInterrupt
 
     def _is_echo(self) -> bool:
         return "LOCAL_RANK" in os.environ and time.monotonic() - self._received_s < ECHO_S

@@ -2,7 +2,7 @@
 
 What goes where: TensorBoard to the run folder (`trackers/`); Weights & Biases to its server where somebody is logged
 in, else to the run folder (`wandb/`); Trackio to its own folder, which `trackio show` reads; MLflow to the run folder
-(`mlflow.db`, or `mlruns/` without SQLAlchemy). Their own environment variables say otherwise.
+(`mlflow.db`, or `mlruns/` without SQLAlchemy and Alembic). Their own environment variables say otherwise.
 """
 
 import contextlib
@@ -13,15 +13,16 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import yaml
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, MLflowTracker, TensorBoardTracker, TrackioTracker, WandBTracker
 
 from bertkit.errors import ConfigError, redacted
+from bertkit.installed import is_installed
+from bertkit.train.signals import StoppedError
 from bertkit.whole import written_whole
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,14 @@ PROJECT: Final = "bertkit"
 FOLDER: Final = "trackers"
 IDS: Final = "trackers.json"
 _RUNS: Final = "runs"
+
+# stopped: by a signal, to go on another time.
+Ending = Literal["finished", "failed", "stopped"]
+# 255 is what wandb itself takes for a Ctrl-C.
+_WANDB_EXITS: Final[Mapping[Ending, int]] = {"finished": 0, "failed": 1, "stopped": 255}
+_MLFLOW_STATES: Final[Mapping[Ending, str]] = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
+_MLFLOW_DATABASE_NEEDS: Final = ("sqlalchemy", "alembic")
+_MLFLOW_ARTIFACTS: Final = "mlartifacts"
 
 
 @dataclass
@@ -46,7 +55,7 @@ class _Begin:
         """The run as people know it: below `runs/`, or its folder with the one around it."""
         parts = self.folder.resolve().parts
         below = parts[len(parts) - parts[::-1].index(_RUNS) :] if _RUNS in parts else parts[-2:]
-        return "/".join(below)
+        return "/".join(below) or parts[-1]
 
 
 class SafeTracker(GeneralTracker):
@@ -72,13 +81,20 @@ class SafeTracker(GeneralTracker):
         """Hands over the figures of one step."""
         self._try(lambda: self._inner.log(dict(values), step=step, **kwargs))
 
-    def finish(self) -> None:
-        """Ends the tracker's run."""
-        self._try(self._end)
+    def finish(self, ending: Ending = "finished") -> None:
+        """Ends the tracker's run; Weights & Biases and MLflow show how it ended."""
+        self._try(lambda: self._end(ending))
 
-    def _end(self) -> None:
+    def _end(self, ending: Ending) -> None:
         with _silent():
-            self._inner.finish()
+            if isinstance(self._inner, WandBTracker):
+                self._inner.run.finish(exit_code=_WANDB_EXITS[ending])
+            elif isinstance(self._inner, MLflowTracker):
+                import mlflow
+
+                mlflow.end_run(_MLFLOW_STATES[ending])
+            else:
+                self._inner.finish()
             if isinstance(self._inner, TrackioTracker):
                 import trackio
 
@@ -106,9 +122,7 @@ def start_trackers(
     Raises:
         ConfigError: a tracker of a new run cannot begin; says what to do.
     """
-    for tracker in accelerator.trackers:
-        tracker.finish()
-    accelerator.trackers = []
+    end_trackers(accelerator, "finished")
     if not names or not accelerator.is_main_process:
         return
     config = _flat(yaml.safe_load(config_file.read_text(encoding="utf-8")))
@@ -119,11 +133,28 @@ def start_trackers(
                 accelerator.trackers.append(SafeTracker(_STARTS[name](begin)))
         except Exception as error:
             if step == 0:
-                for tracker in accelerator.trackers:
-                    tracker.finish()
+                end_trackers(accelerator, "failed")
                 raise ConfigError(_refusal(name, error)) from error
             logger.warning("%s cannot go on and is left out (%s)", name, _reason(error))
     _write_ids(folder, begin.ids)
+
+
+def end_trackers(accelerator: Accelerator, ending: Ending) -> None:
+    """Ends the run of every tracker, so."""
+    for tracker in accelerator.trackers:
+        tracker.finish(ending)
+    accelerator.trackers = []
+
+
+@contextlib.contextmanager
+def trackers_told_of_a_failure(accelerator: Accelerator) -> Iterator[None]:
+    """Whatever breaks off the work within ends the trackers' runs as what they are; they would call them finished."""
+    try:
+        yield
+    except BaseException as error:
+        is_signal = isinstance(error, KeyboardInterrupt | StoppedError)
+        end_trackers(accelerator, "stopped" if is_signal else "failed")
+        raise
 
 
 def log_results(accelerator: Accelerator, scores: Mapping[str, Mapping[str, Any]], *, step: int) -> None:
@@ -178,7 +209,11 @@ def _start_trackio(begin: _Begin) -> GeneralTracker:
     project = os.environ.get("TRACKIO_PROJECT", PROJECT)
     known = begin.ids.get("trackio")
     tracker = TrackioTracker(
-        project, name=known or begin.name, resume="allow" if known else "never", embed=False, config=begin.config
+        project,
+        name=begin.name if known is None else known,
+        resume="never" if known is None else "allow",
+        embed=False,
+        config=begin.config,
     )
     tracker.start()
     begin.ids["trackio"] = tracker.run.name
@@ -192,16 +227,19 @@ def _start_mlflow(begin: _Begin) -> GeneralTracker:
     # It tells of every table of a new store.
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(given or _mlflow_uri(begin.folder.resolve()))
+    folder = begin.folder.resolve()
+    mlflow.set_tracking_uri(given or _mlflow_uri(folder))
     if given is None:
         # mlflow sets it, and the next run of this process would take it for the user's word.
         os.environ.pop("MLFLOW_TRACKING_URI", None)
     # Whatever ran before in this process and was broken off.
-    mlflow.end_run()
+    mlflow.end_run(_MLFLOW_STATES["failed"])
     known = begin.ids.get("mlflow")
-    tracker = MLflowTracker(PROJECT, run_id=known, run_name=begin.name)
+    # Of a database, mlflow would keep the artifacts in the working folder.
+    artifacts = None if given is not None else (folder / _MLFLOW_ARTIFACTS).as_uri()
+    tracker = MLflowTracker(PROJECT, logging_dir=artifacts, run_id=known, run_name=begin.name)
     tracker.start()
-    if not known:
+    if known is None:
         # A parameter of MLflow's never changes; how a run is executed may.
         tracker.store_init_configuration(begin.config)
     begin.ids["mlflow"] = tracker.tracker.info.run_id
@@ -211,11 +249,14 @@ def _start_mlflow(begin: _Begin) -> GeneralTracker:
 
 
 def _mlflow_uri(folder: Path) -> str:
-    """A store inside the run folder: mlflow-skinny comes without what a database needs, and asks before using files."""
-    if find_spec("sqlalchemy") is not None:
-        return f"sqlite:///{(folder / 'mlflow.db').as_posix()}"
+    """The store inside the run folder; of a new run a database, or files where mlflow-skinny lacks what that needs."""
+    database, files = folder / "mlflow.db", folder / "mlruns"
+    is_new = not database.exists() and not files.is_dir()
+    if database.exists() or (is_new and all(map(is_installed, _MLFLOW_DATABASE_NEEDS))):
+        return f"sqlite:///{database.as_posix()}"
+    # It asks before it uses files.
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-    return (folder / "mlruns").as_uri()
+    return files.as_uri()
 
 
 _STARTS: Final[Mapping[str, Callable[[_Begin], GeneralTracker]]] = {

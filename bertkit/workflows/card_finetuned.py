@@ -101,7 +101,10 @@ def _scored(published: Published) -> list[Scored]:
             if isinstance(value, float) and "thresh" not in name:
                 metric, said = _METRICS.get(name, (name, name.replace("_", " ").capitalize()))
                 shown = printed(name, value, published.results["problem"])
-                rows.append(Scored(split, said, metric, value, shown, _over_seeds(published, split, name)))
+                over_seeds = _over_seeds(published, split, name)
+                # Whole-span scoring is nothing the Hub's metrics know.
+                is_known = not name.startswith("strict_")
+                rows.append(Scored(split, said, metric, value, shown, over_seeds, in_metadata=is_known))
     return rows
 
 
@@ -118,7 +121,8 @@ def _over_seeds(published: Published, split: str, name: str) -> str:
 def _trained(published: Published, known: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str, str]]:
     results, data = published.results, known.get("data", {})
     train, optim, task = config["train"], config["optim"], config["task"]
-    length = f"{train['epochs']:g} epochs" if train["epochs"] else f"{train['max_steps']:,} steps"
+    epochs = f"{train['epochs'] or 0:g} epoch{'' if train['epochs'] == 1 else 's'}"
+    length = epochs if train["epochs"] else f"{train['max_steps']:,} steps"
     files = data.get("files") or [base_name(file) for file in (task["train"], *task["evaluate"]) if file]
     seeds = sorted({run["seed"] for run in published.siblings.values()})
     return [
@@ -173,7 +177,7 @@ def _limits_of_data(results: Mapping[str, Any], task: Mapping[str, Any]) -> list
             "It gives a span of the context for every question, answerable or not."
             if threshold is None
             else f"It says that there is no answer above a null score difference of {threshold:.3f} "
-            "(`bertkit.null_threshold` in config.json)."
+            "(bertkit.null_threshold in config.json)."
         )
         limits.append("The lines above take the best start and end alone: bertkit predict searches spans over windows.")
     return limits

@@ -3,10 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bertkit.config.schema import DataConfig
 from bertkit.hub.card import CardContent, Data, Scored, cell
 from bertkit.hub.places import base_name
 from bertkit.hub.usage import usage
-from bertkit.workflows.card_rows import BIAS, NOT_RECORDED, base_row, cost_rows, data_name, provenance_of, shape_said
+from bertkit.workflows.card_rows import (
+    BIAS,
+    NOT_RECORDED,
+    base_of,
+    base_row,
+    cost_rows,
+    data_name,
+    provenance_of,
+    shape_said,
+)
 from bertkit.workflows.published import Published
 
 # An accuracy this little above that of one and the same answer is chance, on a few hundred pairs.
@@ -28,7 +38,7 @@ def content_of_pretrained(
         repo_id=repo_id,
         about=(
             f"A BERT of {config['model']['num_hidden_layers']} layers of {config['model']['hidden_size']}"
-            f"{shape_said(known)}, pre-trained with {objectives} (Devlin et al. 2019) on {cell(name)}."
+            f"{shape_said(known)}, {_beginning(known, config)} with {objectives} (Devlin et al. 2019) on {cell(name)}."
         ),
         pipeline_tag="fill-mask",
         task_name="Masked language modelling",
@@ -36,7 +46,7 @@ def content_of_pretrained(
         data=Data(name, hub_id=_dataset(hub_id), config=_config(hub_id)),
         datasets=[dataset] if (dataset := _dataset(hub_id)) else [],
         base_model=base.get("hub_id"),
-        language=config["data"]["language"],
+        language=_language(config),
         scored=_scored(results["heldout"]),
         usage=usage("pretraining", repo_id, with_code=with_code),
         trained=_trained(results, known, config, name),
@@ -44,6 +54,17 @@ def content_of_pretrained(
         config="",
         limits=_limits(results["heldout"], known, config),
     )
+
+
+def _beginning(known: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    base = base_of(known, config["train"]["init_from"])
+    return f"continued from {cell(base)}" if base else "pre-trained"
+
+
+def _language(config: Mapping[str, Any]) -> str | None:
+    """What sentences were cut as, where somebody chose that: the setting that nobody chose says nothing of the text."""
+    language: str = config["data"]["language"]
+    return None if language == DataConfig.model_fields["language"].default else language
 
 
 def _dataset(hub_id: str | None) -> str | None:
@@ -96,15 +117,25 @@ def _trained(
 def _limits(heldout: Mapping[str, float], known: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     longest = max(phase["max_seq_length"] for phase in config["train"]["phases"])
     limits = []
+    base = base_of(known, config["train"]["init_from"])
     if known.get("data"):
-        documents, tokens = known["data"]["documents"], known["data"]["tokens"]
-        limits.append(
-            f"It has read {documents:,} documents ({tokens:,} tokens) against {_PAPER}: expect it to know the language "
-            "and the subjects of that text and little else."
-        )
-    if not known.get("base") and config["train"]["init_from"] is None:
+        limits.append(_limit_of_data(known, base))
+    if base is None:
         limits.append(f"It never saw more than {longest} tokens at once, and its tokenizer cuts text there.")
     return [*limits, *_limits_of_scores(heldout), BIAS]
+
+
+def _limit_of_data(known: Mapping[str, Any], base: str | None) -> str:
+    data, read = known["data"], known.get("tokens")
+    amount = f"{data['documents']:,} documents ({data['tokens']:,} tokens)"
+    held = f"It has read {amount}"
+    if read is None or read < data["tokens"]:
+        held = f"Its corpus holds {amount}" + (
+            f", of which it read {read:,} tokens at most" if read is not None else ""
+        )
+    if base is not None:
+        return f"{held}; whatever else it knows or lacks comes from {base}, whose limits are its own too."
+    return f"{held}, against {_PAPER}: expect it to know the language and the subjects of that text and little else."
 
 
 def _limits_of_scores(heldout: Mapping[str, float]) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from bertkit.hub.places import base_name
+from bertkit.workflows.figures import duration
 
 NOT_RECORDED: Final = "not recorded"
 # What is said of every model, whatever it was trained on.
@@ -41,22 +42,19 @@ def data_name(known: Mapping[str, Any], otherwise: str) -> str:
 
 def base_row(known: Mapping[str, Any], init_from: str | None) -> tuple[str, str]:
     """The model that training began with."""
+    return "began with", base_of(known, init_from) or "random weights"
+
+
+def base_of(known: Mapping[str, Any], init_from: str | None) -> str | None:
+    """What the model that training began with is called; None for random weights."""
     base = known.get("base")
     name = base["name"] if isinstance(base, Mapping) else init_from
-    return "began with", base_name(name) if name else "random weights"
+    return base_name(name) if name else None
 
 
 def shape_said(known: Mapping[str, Any]) -> str:
     """` (4,385,920 parameters)`, or nothing where that was not recorded."""
     return f" ({known['parameters']:,} parameters)" if known.get("parameters") else ""
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _hardware(hardware: Mapping[str, Any] | None) -> str:

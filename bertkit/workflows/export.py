@@ -26,6 +26,7 @@ from bertkit.workflows.exportable import (
 )
 from bertkit.workflows.quantize import quantize
 from bertkit.workflows.runs import RunFolder
+from bertkit.workflows.sound import model_files, require_sound
 from bertkit.workflows.watch import Unwatched, Watcher
 
 ExportFormat = Literal["bert", "onnx", "safetensors-only", "bertkit"]
@@ -57,11 +58,11 @@ def export(
         require_onnx()
     _require_free(output_dir)
     run = run_to_export(run_path)
+    watch = watch or Unwatched()
+    watch.begin(f"exporting to {to}")
     if to == "bert" and run.is_finetuning():
         return _copy_finished(run, output_dir)
     folder = output_dir or (run.export if to == "bert" else run.path / to)
-    watch = watch or Unwatched()
-    watch.begin(f"exporting to {to}")
     source = open_exportable(run, config)
     with _written(folder) as aside:
         _WRITERS[to](source, aside)
@@ -91,9 +92,12 @@ def _require_free(output_dir: Path | None) -> None:
 
 def _copy_finished(run: RunFolder, output_dir: Path | None) -> Path:
     require_finished(run)
+    require_sound(run)
     if output_dir is not None:
         with _written(output_dir) as aside:
-            shutil.copytree(run.export, aside)
+            aside.mkdir(parents=True)
+            for path in model_files(run.export):
+                shutil.copy(path, aside)
     return output_dir or run.export
 
 

@@ -46,10 +46,15 @@ def write_with_code(source: Exportable, folder: Path) -> None:
     finally:
         model.config = own_config
     source.save_tokenizer(folder)
-    code = str(modeling_bertkit.__file__)
-    for path in (code, *get_relative_import_files(code)):
+    for path in code_files():
         shutil.copy(path, folder)
     require_same_logits(largest_difference(model, type(model).from_pretrained(folder)))
+
+
+def code_files() -> list[Path]:
+    """The modules that travel with weights of our classes."""
+    code = str(modeling_bertkit.__file__)
+    return [Path(code), *map(Path, get_relative_import_files(code))]
 
 
 def _auto_map() -> dict[str, str]:

@@ -40,7 +40,7 @@ def require_onnx() -> None:
     """
     missing = [name for name in _PACKAGES if not is_installed(name)]
     if missing:
-        raise ConfigError(f"ONNX needs {', '.join(missing)}, not installed here: pip install 'bertkit[onnx]'")
+        raise ConfigError(f"ONNX needs {', '.join(missing)}, not installed here: pip install {' '.join(missing)}")
 
 
 def write_onnx(model: PreTrainedModel, folder: Path) -> None:

@@ -26,7 +26,7 @@ from bertkit.train.loop import NonFiniteLossError, StepReport
 from bertkit.train.processes import launched_processes
 from bertkit.train.setup import close_accelerator, main_says
 from bertkit.train.state import TrainState
-from bertkit.train.trackers import log_results, start_trackers
+from bertkit.train.trackers import end_trackers, log_results, start_trackers, trackers_told_of_a_failure
 from bertkit.train.tracking import MetricsLog, read_metrics
 from bertkit.workflows.export import export_model
 from bertkit.workflows.finetune_setup import (
@@ -90,7 +90,8 @@ def finetune(config: FinetuneConfig, output_dir: Path, *, watch: Watcher | None 
         processes.main_first(lambda: claim_run(config, run, data))
         try:
             seed = seed_of(config, read_pinned(run)["attempt"])
-            summary = _all_attempts(replace(setting, seed=seed))
+            with trackers_told_of_a_failure(accelerator):
+                summary = _all_attempts(replace(setting, seed=seed))
         except BaseException:
             if is_new and processes.is_main:
                 run.abandon()
@@ -120,6 +121,7 @@ def _attempt(setting: Setting) -> FinetuneSummary:
     with measuring_energy(setting.run, setting.config.every, setting.accelerator):
         stopped_by = _train(setting, features, model, state, selection)
     if stopped_by is not None:
+        end_trackers(setting.accelerator, "stopped")
         return FinetuneSummary(setting.run.path, {}, stopped_by, state.step)
     setting.watch.begin("scoring")
     best = _best_checkpoint(setting.run, selection)

@@ -23,7 +23,7 @@ from bertkit.train.loop import NonFiniteLossError, StepReport
 from bertkit.train.processes import launched_processes
 from bertkit.train.setup import close_accelerator, main_says
 from bertkit.train.state import TrainState
-from bertkit.train.trackers import log_results, start_trackers
+from bertkit.train.trackers import end_trackers, log_results, start_trackers, trackers_told_of_a_failure
 from bertkit.train.tracking import MetricsLog, read_metrics
 from bertkit.workflows.assemble import (
     build_loader,
@@ -122,11 +122,14 @@ def _train_and_evaluate(config: PretrainConfig, run: RunFolder, watch: Watcher) 
     accelerator = build_run_accelerator(config.train, config.every)
     setting = _Setting(config, run, open_store(store_path(config, run), config.data), accelerator, watch)
     watch.begin("pre-training")
-    with measuring_energy(run, config.every, accelerator):
-        summary = _train(setting)
-    if summary.stopped_by is None:
-        summary = replace(summary, results=_score(setting, summary))
-        log_results(accelerator, {"heldout": summary.results.get("heldout", {})}, step=summary.step)
+    with trackers_told_of_a_failure(accelerator):
+        with measuring_energy(run, config.every, accelerator):
+            summary = _train(setting)
+        if summary.stopped_by is None:
+            summary = replace(summary, results=_score(setting, summary))
+            log_results(accelerator, {"heldout": summary.results.get("heldout", {})}, step=summary.step)
+        else:
+            end_trackers(accelerator, "stopped")
     close_accelerator(accelerator)
     return summary
 

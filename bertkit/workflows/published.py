@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertkit.errors import CheckpointError
+from bertkit.errors import CheckpointError, refused_as
 from bertkit.workflows.runs import RunFolder, newest_run
 from bertkit.workflows.suite import SuiteSummary, best_cell, read_suite
 
@@ -87,7 +87,8 @@ def _best_of(suite: SuiteSummary) -> Published:
         raise CheckpointError(
             f"{suite.path} holds runs of {len(tasks)} tasks: name one run, such as {suite.path / first}"
         )
-    name, _ = best_cell(suite)
+    with refused_as(CheckpointError, f"{suite.path / 'results.json'} is damaged: run the same command again"):
+        name, _ = best_cell(suite)
     run = RunFolder(suite.path / _as_posix(name))
     if not run.is_run():
         raise CheckpointError(f"{run.path}, the best run of {suite.path}, is gone: put it back, or name another run")

@@ -8,42 +8,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
 
-import torch
-import transformers
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
-
-import bertkit.model
-from bertkit.config.schema import PretrainConfig
-from bertkit.errors import CheckpointError, ConfigError, nearest, refused_as
+import bertkit
+from bertkit.errors import CheckpointError, ConfigError, nearest
 from bertkit.hub.upload import CARD_FILE, RepoFile, Uploaded, full_repo_id, require_repo_id, upload
-from bertkit.train.checkpoint import latest_checkpoint, load_weights
-from bertkit.workflows.card import card_images, make_card, portable_config
-from bertkit.workflows.export_code import export_with_code
-from bertkit.workflows.exportable import largest_difference, require_same_logits
-from bertkit.workflows.pinned import build_pinned_model
-from bertkit.workflows.plots import PLOTS_FOLDER
+from bertkit.train.checkpoint import latest_checkpoint
+from bertkit.workflows.card import PICTURE, card_picture, make_card, portable_config
+from bertkit.workflows.export_code import code_files, export_with_code
+from bertkit.workflows.plots import PLOTS_FOLDER, write_plots
 from bertkit.workflows.published import Published, published_run
 from bertkit.workflows.runs import RunFolder
+from bertkit.workflows.sound import MODEL_FILES, model_files, require_sound
 from bertkit.workflows.watch import Unwatched, Watcher
 
 logger = logging.getLogger(__name__)
 
 Format = Literal["bert", "bertkit"]
-# What goes up of an export; whatever else somebody has put there stays here.
-_MODEL_FILES: Final = (
-    "config.json",
-    "generation_config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "model-*-of-*.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-)
 # What goes up only when asked for, by the name it is asked for with.
 INCLUDABLE: Final = {
+    "card": "README.md, in the place of one that somebody has edited",
     "config": "config.yaml, its paths and secrets taken out",
     "results": "results.json",
     "logs": "metrics.jsonl",
@@ -92,22 +74,16 @@ def planned_push(
         HubError: the repository, the license or the language is none that the Hub could know.
     """
     require_repo_id(repo_id)
-    _require_includable(include)
-    published = published_run(run_path)
-    (watch or Unwatched()).begin(f"checking {published.run.path}")
-    require_sound(published.run)
-    card = make_card(
-        published, repo_id=repo_id, license=license, language=language, with_code=format == "bertkit"
-    ).content
-    with ExitStack() as stack:
-        if format == "bertkit":
-            folder = export_with_code(published.run, stack.enter_context(_scratch()) / "bertkit")
-            model = _model_files(folder, (*_MODEL_FILES, "*.py"))
-        else:
-            model = _model_files(published.run.export, _MODEL_FILES)
-        files = [*model, *_card_files(published.run, card), *_included(published.run, include)]
-        unique = {file.path: file for file in files}
-        yield PushPlan(repo_id, published.title, published.run, tuple(unique.values()), card, _choice(published))
+    with _planned(
+        published_run(run_path),
+        repo_id,
+        format=format,
+        include=include,
+        license=license,
+        language=language,
+        watch=watch,
+    ) as plan:
+        yield plan
 
 
 def push(
@@ -128,10 +104,12 @@ def push(
     """
     watch = watch or Unwatched()
     require_repo_id(repo_id)
-    if reason := published_run(run_path).results.get("collapsed"):
+    _require_includable(what.get("include", ()))
+    published = published_run(run_path)
+    if reason := published.results.get("collapsed"):
         logger.warning("the run collapsed (%s), which its card says too", reason)
     repo_id = full_repo_id(repo_id)
-    with planned_push(run_path, repo_id, watch=watch, **what) as plan:
+    with _planned(published, repo_id, watch=watch, **what) as plan:
         if plan.choice:
             logger.info("%s", plan.choice)
         megabytes = sum(file.size for file in plan.files) / 1e6
@@ -143,47 +121,59 @@ def push(
             message=message or f"{plan.title}, by bertkit {bertkit.__version__}",
             revision=revision,
             create_pr=create_pr,
+            overwrites_card="card" in what.get("include", ()),
+            outdated=[path.name for path in code_files()],
         )
+    _tell(uploaded, repo_id)
     return PushSummary(plan, uploaded)
 
 
-def require_sound(run: RunFolder) -> None:
-    """Make sure that a run's export opens in plain transformers, whole, and gives the logits of the run's model.
+@contextmanager
+def _planned(
+    published: Published,
+    repo_id: str,
+    *,
+    format: Format = "bert",
+    include: Sequence[str] = (),
+    license: str | None = None,
+    language: str | None = None,
+    watch: Watcher | None = None,
+) -> Iterator[PushPlan]:
+    _require_includable(include)
+    run = published.run
+    (watch or Unwatched()).begin(f"checking {run.path}")
+    require_sound(run)
+    picture = card_picture(run)
+    card = make_card(
+        published,
+        repo_id=repo_id,
+        license=license,
+        language=language,
+        with_code=format == "bertkit",
+        has_picture=picture is not None,
+    ).content
+    with ExitStack() as stack:
+        scratch = stack.enter_context(_scratch()) if format == "bertkit" or "plots" in include else None
+        files = [
+            *_model(run, format, scratch),
+            *_included(run, include, scratch),
+            RepoFile.of(CARD_FILE, card.encode()),
+        ]
+        if picture is not None:
+            files.append(RepoFile.of(PICTURE, picture))
+        unique = {file.path: file for file in files}
+        yield PushPlan(repo_id, published.title, run, tuple(unique.values()), card, _choice(published))
 
-    Raises:
-        CheckpointError: it does not.
-    """
-    remedy = "the same bertkit finetune command" if run.is_finetuning() else f"bertkit export {run.path}"
-    if not run.export.is_dir():
-        raise CheckpointError(f"{run.path} has no export: run {remedy} again")
-    with refused_as(CheckpointError, f"{run.export} does not open in transformers: remove it and run {remedy} again"):
-        stock_config = AutoConfig.from_pretrained(run.export, local_files_only=True, trust_remote_code=False)
-        architecture = stock_config.architectures[0]
-        AutoTokenizer.from_pretrained(run.export, local_files_only=True, trust_remote_code=False)
-        stock = _opened(getattr(transformers, architecture), run.export)
-        ours = _model_of(run, architecture)
-    require_same_logits(largest_difference(ours, stock))
 
-
-def _opened(model_class: Any, folder: Path) -> PreTrainedModel:
-    loaded: Any = model_class.from_pretrained(
-        folder, dtype=torch.float32, output_loading_info=True, local_files_only=True
-    )
-    model: PreTrainedModel = loaded[0].eval()
-    found = loaded[1]
-    if found["missing_keys"]:
-        raise CheckpointError(f"{folder} lacks weights, such as {sorted(found['missing_keys'])[0]}: export it again")
-    return model
-
-
-def _model_of(run: RunFolder, architecture: str) -> PreTrainedModel:
-    """What the export must equal: the last checkpoint, or, where there is none any more, itself in our classes."""
-    checkpoint = None if run.is_finetuning() else latest_checkpoint(run.checkpoints)
-    if checkpoint is None:
-        return _opened(getattr(bertkit.model, architecture.replace("Bert", "BertKit", 1)), run.export)
-    model: PreTrainedModel = build_pinned_model(run.read_config(PretrainConfig), run).eval()
-    load_weights(checkpoint, model)
-    return model
+def _tell(uploaded: Uploaded, repo_id: str) -> None:
+    if uploaded.keeps_card:
+        logger.warning(
+            "%s of %s stays as it is, for bertkit did not write it or somebody has edited it: --include card puts "
+            "the card in its place",
+            *(CARD_FILE, repo_id),
+        )
+    if uploaded.removed:
+        logger.info("removed from %s, of an earlier push: %s", repo_id, ", ".join(uploaded.removed))
 
 
 @contextmanager
@@ -209,17 +199,15 @@ def _require_includable(include: Iterable[str]) -> None:
             )
 
 
-def _model_files(folder: Path, patterns: Iterable[str]) -> list[RepoFile]:
-    paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
-    return [RepoFile.of(path.name, path) for path in sorted(paths)]
+def _model(run: RunFolder, format: Format, scratch: Path | None) -> list[RepoFile]:
+    if format == "bertkit" and scratch is not None:
+        paths = model_files(export_with_code(run, scratch / "bertkit"), (*MODEL_FILES, "*.py"))
+    else:
+        paths = model_files(run.export)
+    return [RepoFile.of(path.name, path) for path in paths]
 
 
-def _card_files(run: RunFolder, card: str) -> list[RepoFile]:
-    images = [RepoFile.of(f"{PLOTS_FOLDER}/{path.name}", path) for path in card_images(run)]
-    return [RepoFile.of(CARD_FILE, card.encode()), *images]
-
-
-def _included(run: RunFolder, include: Sequence[str]) -> list[RepoFile]:
+def _included(run: RunFolder, include: Sequence[str], scratch: Path | None) -> list[RepoFile]:
     files: list[RepoFile] = []
     if "config" in include:
         files.append(RepoFile.of("config.yaml", portable_config(run).encode()))
@@ -229,8 +217,9 @@ def _included(run: RunFolder, include: Sequence[str]) -> list[RepoFile]:
     if "logs" in include:
         # What trackers wrote names the machine.
         files.append(RepoFile.of("metrics.jsonl", _existing(run.metrics_file, "logs")))
-    if "plots" in include:
-        files += _all_below(run, PLOTS_FOLDER)
+    if "plots" in include and scratch is not None:
+        plots = write_plots(run, scratch / PLOTS_FOLDER)
+        files += [RepoFile.of(f"{PLOTS_FOLDER}/{path.name}", path) for path in plots]
     if "checkpoint" in include:
         checkpoint = latest_checkpoint(run.checkpoints)
         if checkpoint is None:

@@ -7,7 +7,7 @@ import yaml
 from hub_server import _CARD, _metadata_errors
 from huggingface_hub import ModelCard
 
-from bertkit.hub.card import CardContent, Data, Scored, build_card
+from bertkit.hub.card import CardContent, Data, Scored, build_card, is_own
 
 CONTENT = CardContent(
     repo_id="ann/bert-cola",
@@ -73,6 +73,21 @@ def test_text_of_the_user_is_text_and_no_markup():
     assert "| data | a\\|b.csv |" in text
     assert "&lt;b>small" in text
     assert "[link]" not in text.replace("\\[link]", "")
+
+
+def test_escapes_and_code_of_the_user_are_text_too():
+    found = build_card(replace(CONTENT, limits=["a\\|b `c`"], config="a: '```'\n", command="echo ````")).content
+    assert "- a\\\\\\|b \\`c\\`" in found
+    assert "````yaml\na: '```'\n````\n" in found
+    assert "`````bash\necho ````\n`````\n" in found
+
+
+def test_a_card_knows_whether_anybody_changed_it():
+    content = build_card(CONTENT).content.encode()
+    assert is_own(content)
+    assert not is_own(content.replace(b"Text classification.", b"Text classification!"))
+    assert not is_own(content + b"\nMore.\n")
+    assert not any(is_own(other) for other in (b"", b"\n", b"# x", b"---\nlicense: mit\n---\n"))
 
 
 def test_columns_that_nothing_is_known_for_are_left_out():

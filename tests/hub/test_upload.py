@@ -189,6 +189,20 @@ def test_a_token_that_may_only_read_is_told_before_anything_else(hub, files, mon
     assert not hub.sent("POST", "create")
 
 
+def test_a_token_that_cannot_be_one_is_said_to_be_the_matter(hub, files, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_ключ")
+    said = refused(files)
+    assert "the token for the Hub holds characters that no token has" in said
+    assert "ключ" not in said
+
+
+@pytest.mark.parametrize("revision", ["a b", "-x", "a..b", "x.lock", "/x", "x/", "a~1", "", "a//b", "é"])
+def test_what_can_be_no_branch_is_refused_without_a_request(revision, hub, files):
+    with pytest.raises(HubError, match="is no branch"):
+        upload("ann/x", files, message="m", revision=revision)
+    assert not hub.requests
+
+
 def test_without_a_token_the_line_says_how_to_get_one(hub, files, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     assert "there is no token for the Hub: log in with hf auth login" in refused(files)

@@ -54,12 +54,39 @@ def test_a_kill_leaves_a_gap_that_is_known(meter, tmp_path):
     assert read_energy(file) == Energy(kwh=1.0, by=read_energy(file).by, has_gaps=True)
 
 
-def test_a_meter_that_fails_spoils_no_run(meter, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(meter, "stop", lambda self: None)
+def fail(*_, **__):
+    raise RuntimeError("no such counter")
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"), [("__init__", fail), ("start", fail), ("stop", fail), ("stop", lambda self: None)]
+)
+def test_a_meter_that_fails_spoils_no_run_and_warns_once(name, broken, meter, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(meter, name, broken)
+    reached = []
     with metered(tmp_path / "energy.json"):
-        pass
-    assert "could not measure" in caplog.text
+        reached.append("the end")
+    assert reached
+    assert caplog.text.count("could not measure") == 1
     assert read_energy(tmp_path / "energy.json").has_gaps
+
+
+def test_a_meter_that_fails_after_one_that_worked_keeps_what_was_counted(meter, tmp_path, monkeypatch):
+    file = tmp_path / "energy.json"
+    with metered(file):
+        pass
+    monkeypatch.setattr(meter, "start", fail)
+    with metered(file):
+        pass
+    found = read_energy(file)
+    assert (found.kwh, found.has_gaps) == (1.0, True)
+    assert found.by
+
+
+def test_energy_that_cannot_be_kept_is_a_warning(meter, tmp_path, caplog):
+    with metered(tmp_path / "nowhere" / "energy.json"):
+        pass
+    assert "cannot be kept" in caplog.text
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"kwh": "x"}', '{"nonsense": 1}', "\0"])

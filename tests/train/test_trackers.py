@@ -172,6 +172,8 @@ def read_wandb(folder):
             for update in (*record.run.config.update, *record.config.update):
                 run["config"][update.key or "/".join(update.nested_key)] = json.loads(update.value_json)
             row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            if record.WhichOneof("record_type") == "exit":
+                run["exit_code"] = record.exit.exit_code
             if row:
                 run["history"].setdefault(row["_step"], {}).update(row)
         found.append(run)
@@ -277,6 +279,36 @@ def test_mlflow_has_its_store_in_the_run_folder_and_goes_on_with_the_run(toys, t
     assert run.data.metrics["final/heldout/accuracy"] == pytest.approx(final_accuracy(tmp_path / "runs/reviews"))
 
 
+def test_mlflow_keeps_artifacts_in_the_run_folder_and_leaves_the_working_folder_alone(toys, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run_with(toys, tmp_path / "run", "mlflow")
+    client, (run,) = read_mlflow(tmp_path / "run")
+    assert run.info.artifact_uri.startswith((tmp_path / "run").as_uri())
+    client.log_text(run.info.run_id, "a note", "note.txt")
+    assert [path.read_text() for path in (tmp_path / "run").rglob("note.txt")] == ["a note"]
+    assert not list((tmp_path / "here").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("there", "installed", "store"),
+    [
+        ([], ["sqlalchemy", "alembic"], "mlflow.db"),
+        ([], ["sqlalchemy"], "mlruns"),
+        ([], [], "mlruns"),
+        (["mlruns"], ["sqlalchemy", "alembic"], "mlruns"),
+        (["mlflow.db"], [], "mlflow.db"),
+    ],
+)
+def test_mlflow_goes_on_with_the_store_it_has_and_a_database_needs_both_its_packages(
+    there, installed, store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(trackers, "is_installed", lambda name: name in installed)
+    for name in there:
+        (tmp_path / name).mkdir() if name == "mlruns" else (tmp_path / name).touch()
+    assert trackers._mlflow_uri(tmp_path).endswith(f"/{store}")
+
+
 def test_the_store_that_the_environment_names_is_mlflows(toys, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "elsewhere").as_uri())
@@ -296,6 +328,57 @@ def test_of_several_seeds_each_has_a_run_of_its_own_in_every_tracker(toys, tmp_p
     assert [run["name"] for seed in seeds for run in read_wandb(seed)] == ["cola/seed-0", "cola/seed-1"]
     assert [run.info.run_name for seed in seeds for run in read_mlflow(seed)[1]] == ["cola/seed-0", "cola/seed-1"]
     assert {run.name for run in trackio_here.Api().runs("bertkit")} == {"cola/seed-0", "cola/seed-1"}
+
+
+def test_a_run_that_a_signal_stopped_is_no_finished_one(toys, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    go_on = stop_at(monkeypatch, 5)
+    run_with(toys, tmp_path / "run", "mlflow", "wandb")
+    assert read_mlflow(tmp_path / "run")[1][0].info.status == "KILLED"
+    go_on()
+    run_with(toys, tmp_path / "run", "mlflow", "wandb")
+    assert read_mlflow(tmp_path / "run")[1][0].info.status == "FINISHED"
+    assert [run["exit_code"] for run in read_wandb(tmp_path / "run")] == [255, 0]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "exit_code"), [(RuntimeError("a bug"), "FAILED", 1), (KeyboardInterrupt(), "KILLED", 255)]
+)
+def test_a_run_that_crashed_is_no_finished_one(toys, tmp_path, monkeypatch, error, status, exit_code):
+    from bertkit.workflows import finetune as module
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    config = toy_config(*toys, "classification", every__trackers=["mlflow", "wandb"])
+
+    def crash(*args):
+        raise error
+
+    # A folder without a checkpoint goes with the run that failed.
+    monkeypatch.setattr(module.RunFolder, "abandon", lambda self: None)
+    monkeypatch.setattr(module, "_best_checkpoint", crash)
+    with pytest.raises(type(error)):
+        finetune(config, tmp_path / "run")
+    assert read_mlflow(tmp_path / "run")[1][0].info.status == status
+    assert [run["exit_code"] for run in read_wandb(tmp_path / "run")] == [exit_code]
+
+
+def test_a_pretraining_that_crashed_is_no_finished_one(store, tmp_path, monkeypatch):
+    from bertkit.workflows import pretrain as module
+
+    def crash(*args):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(module, "_score", crash)
+    with pytest.raises(RuntimeError):
+        pretrain(pretraining(store, "mlflow"), tmp_path / "run")
+    assert read_mlflow(tmp_path / "run")[1][0].info.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("runs/reviews", "reviews"), ("runs/cola/seed-0", "cola/seed-0"), ("x/runs", "runs")]
+)
+def test_a_run_always_has_a_name(folder, name, tmp_path):
+    assert trackers._Begin(tmp_path / folder, {}, 0).name == name
 
 
 class Broken(GeneralTracker):
@@ -347,7 +430,7 @@ def test_a_tracker_that_cannot_begin_stops_a_new_run_and_is_left_out_of_one_that
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio", "mlflow"])
 def test_a_missing_package_names_what_to_install(name, monkeypatch, tmp_path):
-    monkeypatch.setattr(setup, "find_spec", lambda name: None)
+    monkeypatch.setattr(setup, "is_installed", lambda name: False)
     with pytest.raises(ConfigError, match=f"names {name}, which is not installed: pip install {name}, or leave it out"):
         build_accelerator("fp32", trackers=[name])
 
@@ -369,14 +452,18 @@ def test_only_the_main_process_has_trackers(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["config.yaml"]
 
 
-def test_pretraining_logs_its_heldout_scores_too(store, tmp_path):
+def pretraining(store, *names):
     values = {
         "corpus": str(store.path),
         "model": {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64},
         "train": {"global_batch_size": 4, "max_steps": 4, "precision": "fp32", "phases": [{"max_seq_length": 32}]},
-        "every": {"log_steps": 2, "evaluate_steps": 2, "trackers": ["tensorboard"]},
+        "every": {"log_steps": 2, "evaluate_steps": 2, "trackers": list(names)},
     }
-    summary = pretrain(validate_config(PretrainConfig, values, source="test"), tmp_path / "run")
+    return validate_config(PretrainConfig, values, source="test")
+
+
+def test_pretraining_logs_its_heldout_scores_too(store, tmp_path):
+    summary = pretrain(pretraining(store, "tensorboard"), tmp_path / "run")
     curves, _ = read_tensorboard(tmp_path / "run")
     assert set(curves["heldout_mlm_loss"]) == {2, 4}
     final = curves["final/heldout/mlm_loss"]

@@ -21,6 +21,7 @@ from bertkit.workflows import export as workflow
 from bertkit.workflows import export_code, export_onnx
 from bertkit.workflows.export import export
 from bertkit.workflows.export_code import export_with_code, write_with_code
+from bertkit.workflows.runs import RunFolder
 
 ROWS = {"input_ids": torch.tensor([[7, 8, 9, 30, 40], [7, 20, 21, 0, 0]])}
 ROWS["attention_mask"] = (ROWS["input_ids"] != 0).long()
@@ -47,6 +48,14 @@ def test_weights_alone_are_two_files_with_stock_names_and_the_same_logits(run, t
     assert "bert.encoder.layer.0.attention.self.query.weight" in load_file(folder / "model.safetensors")
     assert type(AutoModelForSequenceClassification.from_pretrained(folder)) is BertForSequenceClassification
     torch.testing.assert_close(logits_of(folder), logits_of(run.export), rtol=0, atol=1e-6)
+
+
+def test_a_copy_of_a_finished_export_has_its_files_and_no_strangers(run, tmp_path):
+    own = RunFolder(shutil.copytree(run.path, tmp_path / "run"))
+    (own.export / "notes.txt").write_text("mine", encoding="utf-8")
+    folder = export(own.path, output_dir=tmp_path / "copy")
+    assert {path.name for path in folder.iterdir()} == {path.name for path in own.export.iterdir()} - {"notes.txt"}
+    assert (folder / "config.json").read_bytes() == (own.export / "config.json").read_bytes()
 
 
 @pytest.mark.parametrize("to", ["safetensors-only", "bertkit"])
@@ -153,6 +162,9 @@ def test_other_logits_are_refused_and_nothing_is_left(to, run, tmp_path, monkeyp
         (["{suite}", "--to", "onnx"], "holds several runs: name one of the folders in it"),
         (["{unfinished}", "--to", "onnx"], "is not finished: run the same bertkit finetune command again"),
         (["{damaged}", "--to", "safetensors-only"], "is damaged"),
+        (["{damaged}"], "does not open in transformers"),
+        (["{damaged}", "--output-dir", "{used}/new"], "does not open in transformers"),
+        (["{foreign}", "--output-dir", "{used}/new"], "does not open in transformers"),
         (["{foreign}", "--to", "bertkit"], "is damaged"),
         (["{run}/export", "--to", "onnx"], "is not a run folder"),
     ],

@@ -19,8 +19,10 @@ from typer.testing import CliRunner
 from bertkit.cli import app
 from bertkit.errors import CheckpointError, ConfigError
 from bertkit.hub import upload as upload_module
-from bertkit.workflows.push import INCLUDABLE, planned_push, push, require_sound
+from bertkit.hub.upload import RepoFile
+from bertkit.workflows.push import INCLUDABLE, planned_push, push
 from bertkit.workflows.runs import RunFolder
+from bertkit.workflows.sound import require_sound
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
@@ -205,6 +207,45 @@ def test_the_result_is_for_people_or_for_machines(suite, hub):
     assert found["commit_url"].startswith(hub.url)
 
 
+def test_a_readme_that_people_edited_stays_until_its_place_is_asked_for(suite, hub):
+    run = suite / "seed-0"
+    push(run, "ann/x")
+    upload_module.upload("ann/x", [RepoFile.of("README.md", b"---\nlicense: mit\n---\nOurs.\n")], message="by hand")
+    result = cli(run, "ann/x", "--license", "mit")
+    assert result.exit_code == 0, result.output
+    assert "--include card puts the card in its place" in " ".join(result.stderr.split())
+    assert hub.content("ann/x", "README.md").endswith(b"Ours.\n")
+    assert json.loads(cli(run, "ann/x", "--json").stdout)["keeps_card"] is True
+    assert cli(run, "ann/x", "--include", "card").exit_code == 0
+    assert b"Ours." not in hub.content("ann/x", "README.md")
+
+
+def test_a_card_that_nobody_edited_is_written_anew(suite, hub):
+    push(suite / "seed-0", "ann/x")
+    assert not push(suite / "seed-0", "ann/x", license="mit").uploaded.keeps_card
+    assert b"license: mit" in hub.content("ann/x", "README.md")
+
+
+def test_stock_weights_over_ours_take_our_code_away(suite, hub):
+    push(suite / "seed-0", "ann/x", format="bertkit")
+    upload_module.upload("ann/x", [RepoFile.of("theirs.py", b"1")], message="by hand")
+    removed = push(suite / "seed-0", "ann/x").uploaded.removed
+    assert "modeling_bertkit.py" in removed
+    assert hub.paths("ann/x") == sorted([*PUSHED, "theirs.py"])
+
+
+def test_the_address_of_a_branch_is_the_branchs(suite, hub):
+    assert cli(suite / "seed-0", "ann/x", "--revision", "v2").stdout.startswith(f"{hub.url}/ann/x/tree/v2: ")
+
+
+def test_a_push_draws_nothing_into_the_run(suite, tmp_path):
+    run = shutil.copytree(suite / "seed-0", tmp_path / "run", ignore=shutil.ignore_patterns("plots"))
+    before = sorted(run.rglob("*"))
+    with planned_push(run, "ann/x", include=["plots"]) as plan:
+        assert {"plots/training.png", "plots/training.svg"} <= {file.path for file in plan.files}
+    assert sorted(run.rglob("*")) == before
+
+
 def test_the_newest_run_is_pushed_where_none_is_named(suite, hub, monkeypatch, tmp_path):
     shutil.copytree(suite / "seed-1", tmp_path / "runs" / "mine")
     monkeypatch.chdir(tmp_path)
@@ -222,6 +263,8 @@ def test_the_newest_run_is_pushed_where_none_is_named(suite, hub, monkeypatch, t
         (["nowhere", "ann/x"], "is not a run folder"),
         (["RUN", "ann/x", "--include", "data"], "is nothing of a run"),
         (["RUN", "ann/x", "--revision", "b", "--create-pr"], "leave out --revision"),
+        (["RUN", "RUN"], "seed-0 YOUR-NAME/seed-0"),
+        (["RUN", "ann/x", "--revision", "a b"], "is no branch"),
         (["RUN", "ann/x", "--license", "Do What You Want"], "is no license identifier"),
         (["RUN", "ann/x", "--license", "gpl-17"], "the Hub refuses the metadata of the card"),
         (["RUN", "bob/x"], "the token may not write to bob/x"),

@@ -9,7 +9,8 @@ from hub_server import _CARD, _metadata_errors
 from toy_finished import write_finetuned, write_pretrained
 
 from bertkit.errors import CheckpointError, HubError
-from bertkit.workflows.card import card, portable_config
+from bertkit.workflows.card import card, card_picture, portable_config
+from bertkit.workflows.plots import write_plots
 from bertkit.workflows.published import published_run
 from bertkit.workflows.runs import RunFolder
 
@@ -50,10 +51,10 @@ def test_a_pretrained_model_is_told_with_what_its_scores_must_beat(pretrained):
     found = metadata(text)
     heldout = json.loads((pretrained / "results.json").read_text())["heldout"]
     assert found["pipeline_tag"] == "fill-mask"
-    assert found["language"] == "en"
-    assert {m["name"] for m in found["model-index"][0]["results"][0]["metrics"]} == {
-        *("Masked LM loss", "Perplexity", "Masked LM accuracy", "Next sentence accuracy"),
-    }
+    assert "language" not in found
+    told = [m["name"] for m in found["model-index"][0]["results"][0]["metrics"]]
+    assert told == ["Masked LM loss", "Perplexity", "Masked LM accuracy"]
+    assert "Next sentence accuracy" in text
     assert f"{heldout['unigram_entropy']:.3f} (word frequencies alone)" in text
     assert "(always the same answer)" in text
 
@@ -166,9 +167,28 @@ def test_a_named_task_has_its_data_set_on_the_hub(own_suite):
 
 
 def test_the_curves_of_the_run_are_shown_and_drawn_where_they_are_not(pretrained, tmp_path):
-    run = shutil.copytree(pretrained, tmp_path / "run")
+    run = shutil.copytree(pretrained, tmp_path / "run", ignore=shutil.ignore_patterns("plots"))
+    before = sorted(run.rglob("*"))
     assert "![Training curves](plots/training.png)" in card(run)
-    assert (run / "plots/training.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(run.rglob("*")) == before
+
+
+def test_a_picture_drawn_before_the_end_is_not_published(pretrained, tmp_path):
+    run = RunFolder(shutil.copytree(pretrained, tmp_path / "run"))
+    whole = run.metrics_file.read_text()
+    run.metrics_file.write_text("".join(whole.splitlines(keepends=True)[:1]))
+    (early,) = [path.read_bytes() for path in write_plots(run) if path.name == "training.png"]
+    run.metrics_file.write_text(whole)
+    assert card_picture(run) not in (None, early)
+    final = {path.name: path.read_bytes() for path in write_plots(run, tmp_path / "plots")}
+    assert card_picture(run) == final["training.png"]
+
+
+def test_a_card_in_a_file_links_no_picture_that_is_not_beside_it(pretrained, tmp_path):
+    output = tmp_path / "out" / "README.md"
+    assert "![" not in card(pretrained, output=output)
+    write_plots(RunFolder(pretrained), output.parent / "plots")
+    assert "![Training curves](plots/training.png)" in card(pretrained, output=output)
 
 
 def test_a_run_whose_curves_cannot_be_drawn_has_a_card_without_them(pretrained, tmp_path, monkeypatch):
@@ -176,8 +196,97 @@ def test_a_run_whose_curves_cannot_be_drawn_has_a_card_without_them(pretrained, 
         raise CheckpointError("its metrics are damaged")
 
     run = shutil.copytree(pretrained, tmp_path / "run", ignore=shutil.ignore_patterns("plots"))
-    monkeypatch.setattr("bertkit.workflows.card.write_plots", fail)
+    monkeypatch.setattr("bertkit.workflows.card.training_plot", fail)
     assert "![" not in card(run)
+    (run / "plots").mkdir()
+    (run / "plots" / "training.png").write_bytes(b"drawn earlier")
+    assert card_picture(RunFolder(run)) == b"drawn earlier"
+
+
+def test_a_language_is_told_where_somebody_chose_it(pretrained, tmp_path):
+    run = shutil.copytree(pretrained, tmp_path / "run")
+    values = yaml.safe_load((run / "config.yaml").read_text())
+    values["data"]["language"] = "de"
+    (run / "config.yaml").write_text(yaml.safe_dump(values))
+    assert metadata(card(run))["language"] == "de"
+    assert metadata(card(run, language="nl"))["language"] == "nl"
+
+
+def test_a_continued_model_names_what_it_was_and_claims_no_more_than_it_read(pretrained, tmp_path):
+    run = shutil.copytree(pretrained, tmp_path / "run")
+    results = json.loads((run / "results.json").read_text())
+    known = results["provenance"]
+    amount = f"{known['data']['documents']:,} documents ({known['data']['tokens']:,} tokens)"
+    known["tokens"] = known["data"]["tokens"] - 1
+    (run / "results.json").write_text(json.dumps(results))
+    text = card(run)
+    assert f"Its corpus holds {amount}, of which it read {known['tokens']:,} tokens at most, against" in text
+    known["tokens"] += 1
+    known["base"] = {"name": "old-bert", "hub_id": None}
+    (run / "results.json").write_text(json.dumps(results))
+    text = card(run)
+    assert "continued from old-bert with masked language modelling" in text
+    assert f"It has read {amount}; whatever else it knows or lacks comes from old-bert" in text
+    assert "little else" not in text
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"provenance": {"data": None}},
+        {"provenance": {"hardware": {"devices": []}}},
+        {"provenance": {"data": {"name": "x"}}},
+        {"provenance": {"command": 3}},
+        {"elapsed_s": float("nan"), "provenance": {}},
+        {"heldout": {"mlm_loss": 1.0}},
+    ],
+)
+def test_damaged_results_of_pre_training_are_one_line(damage, pretrained, tmp_path):
+    run = shutil.copytree(pretrained, tmp_path / "run")
+    results = json.loads((run / "results.json").read_text()) | damage
+    (run / "results.json").write_text(json.dumps(results))
+    with pytest.raises(CheckpointError, match="cannot be described, its results.json or config.yaml is damaged"):
+        card(run)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"scores": {}}, {"problem": "poetry"}, {"provenance": {"packages": [], "bertkit": 1}}]
+)
+def test_damaged_results_of_fine_tuning_are_one_line(damage, own_suite):
+    change(own_suite, "seed-0", **damage)
+    with pytest.raises(CheckpointError, match=r"damaged"):
+        card(own_suite / "seed-0")
+
+
+def test_a_figure_that_is_text_is_one_line_before_the_best_run_is_chosen(own_suite):
+    change(own_suite, "seed-0", scores={"heldout": {"accuracy": "x"}})
+    with pytest.raises(CheckpointError, match=r"results\.json is damaged"):
+        card(own_suite)
+
+
+def test_a_damaged_config_is_one_line(pretrained, tmp_path):
+    run = shutil.copytree(pretrained, tmp_path / "run")
+    (run / "config.yaml").write_text("corpus: x\n")
+    with pytest.raises(CheckpointError, match=r"config\.yaml is damaged"):
+        card(run)
+
+
+def test_what_is_no_number_is_said_and_kept_from_the_metadata(own_suite):
+    scores = {"accuracy": 0.5, "macro_f1": float("nan"), "loss": float("inf")}
+    change(own_suite, "seed-0", scores={"heldout": scores})
+    text = card(own_suite / "seed-0")
+    assert [m["type"] for m in metadata(text)["model-index"][0]["results"][0]["metrics"]] == ["accuracy"]
+    assert "| Macro F1 | not a number |" in text
+    assert "| Loss | infinite |" in text
+
+
+def test_stricter_and_second_figures_are_in_the_table_alone(own_suite):
+    scores = {"macro_f1": 0.5, "micro_f1": 0.6, "strict_precision": 0.7}
+    change(own_suite, "seed-0", scores={"heldout": scores})
+    text = card(own_suite / "seed-0")
+    assert [m["name"] for m in metadata(text)["model-index"][0]["results"][0]["metrics"]] == ["Macro F1"]
+    assert "Micro F1" in text
+    assert "Strict precision" in text
 
 
 def test_labels_that_are_mostly_missed_are_named(own_suite):
@@ -199,6 +308,7 @@ def test_the_card_can_be_written_to_a_file(pretrained, tmp_path):
     [
         ({"license": "Apache 2"}, "is no license identifier"),
         ({"language": "English"}, "is no language code"),
+        ({"repo_id": "a/b/c"}, "is no repository"),
     ],
 )
 def test_what_cannot_be_an_identifier_is_refused(options, said, pretrained):

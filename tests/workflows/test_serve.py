@@ -18,8 +18,9 @@ import bertkit
 from bertkit.errors import ConfigError
 from bertkit.workflows.predict import predict
 from bertkit.workflows.serve import server as serving
-from bertkit.workflows.serve.addresses import is_loopback
+from bertkit.workflows.serve.addresses import is_loopback, url_of
 from bertkit.workflows.serve.asked import Asked, Limits
+from bertkit.workflows.serve.masks import _filled
 from bertkit.workflows.serve.server import open_served, serve
 
 TEXTS = ["the cat sat", "a mat, on it", "who?", "cafe 日本", "sitting cats on mats " * 30, "where was it", "a"]
@@ -143,6 +144,10 @@ def test_every_mask_of_a_text_has_its_own_words_and_special_tokens_are_letters(c
         ("classes", '{"inputs": "  "}', "inputs.text is empty"),
         ("classes", '{"inputs": "a\\u0000b"}', "inputs.text"),
         ("classes", '{"inputs": "\\ud800"}', "half of a surrogate pair"),
+        ("classes", '{"inputs": "a", "\\ud800": 1}', "unknown field '\\ud800'"),
+        ("classes", '{"inputs": {"\\ud800": "a"}}', "unknown field '\\ud800'"),
+        ("classes", '{"inputs": "a", "parameters": {"\\ud800": 1}}', "unknown field '\\ud800'"),
+        ("masks", '{"inputs": "[MASK]", "parameters": {"\\ud800": 1}}', "unknown field '\\ud800'"),
         ("tags", '{"inputs": {"text": "a", "tokens": ["a"]}}', "either text or tokens"),
         ("tags", '{"inputs": {"tokens": []}}', "inputs.tokens must be a list of words"),
         ("tags", '{"inputs": {"tokens": ["a", 1]}}', "inputs.tokens[1] must be a string"),
@@ -188,24 +193,68 @@ def test_what_is_not_there_or_not_allowed_is_json_too(clients):
         ({"Host": "[::1"}, 403),
         ({"Host": ""}, 403),
         ({"Host": "localhost:9"}, 200),
+        ({"Host": "localhost.:9"}, 200),
         ({"Host": "[::1]:9"}, 200),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://[::1"}, 403),
     ],
 )
 def test_other_sites_cannot_ask_by_another_name_or_from_their_pages(clients, headers, status):
+    refused = clients("classes").get("/api/info").json()["served"]["refused"]
     response = clients("classes").get("/api/info", headers=headers)
     assert response.status_code == status
     assert ("error" in response.json()) == (status == 403)
+    assert clients("classes").get("/api/info").json()["served"]["refused"] == refused + (status == 403)
 
 
-def test_on_a_network_the_machine_answers_to_its_own_names(heads):
+def test_behind_a_proxy_the_name_it_is_asked_for_by_is_allowed(heads):
+    with served(open_served(str(heads / "classes")), allowed=["Bert.example.org"]) as client:
+        for host, status in (("bert.example.org", 200), ("localhost", 200), ("other.example.org", 403)):
+            headers = {"Host": host, "Origin": f"https://{host}"}
+            assert client.get("/healthz", headers=headers).status_code == status
+
+
+def test_on_a_network_the_machine_answers_to_every_name(heads):
     with served(open_served(str(heads / "classes")), host="0.0.0.0") as client:
         assert client.get("/healthz", headers={"Host": socket.gethostname()}).status_code == 200
-        assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 403
+        assert client.get("/healthz", headers={"Host": "a.proxy.example"}).status_code == 200
     assert [is_loopback(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "example.com")] == [
         True, True, True, False, False,
     ]  # fmt: skip
+
+
+def test_the_address_that_is_printed_is_one_to_open():
+    assert url_of("127.0.0.1", 8000) == "http://127.0.0.1:8000/"
+    assert url_of("::1", 8000) == "http://[::1]:8000/"
+    assert url_of("0.0.0.0", 8000) == url_of("::", 8000) == f"http://{socket.gethostname()}:8000/"
+
+
+def test_on_a_network_the_folders_of_this_machine_are_not_told(heads):
+    folder = str(heads / "classes")
+    assert serving._shown(folder, "127.0.0.1") == folder
+    assert serving._shown(f"{folder}/", "0.0.0.0") == "classes"
+    assert serving._shown("google-bert/bert-base-uncased", "0.0.0.0") == "google-bert/bert-base-uncased"
+
+
+def test_a_text_longer_than_was_trained_on_is_refused_where_there_are_positions_for_it(tmp_path):
+    folder = write_head(tmp_path / "masks", "MaskedLM")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": 16}))
+    with served(open_served(str(folder))) as client:
+        assert client.get("/api/info").json()["max_seq_length"] == 16
+        assert ask(client, "[MASK]" + " a" * 13).status_code == 200
+        assert "more than the 16 tokens" in ask(client, "[MASK]" + " a" * 14).json()["error"]
+
+
+def test_a_piece_that_goes_on_with_a_word_stands_close_to_it():
+    assert _filled(["the ", " on ", "."], ["cat", "##ing"]) == "the cat oning."
+    assert _filled(["", " cat"], ["##ing"]) == "ing cat"
+
+
+def test_choices_weigh_as_often_as_the_model_reads_their_context(heads):
+    model = open_served(str(heads / "choices"))
+    assert model.read({"context": "a" * 100, "choices": ["b", "cc"]}, "inputs", {}).chars == 203
 
 
 def test_what_the_model_is_and_does_is_told(clients):
@@ -332,13 +381,83 @@ def test_what_takes_too_long_is_given_up_and_leaves_the_queue():
     assert ["second"] not in model.batches
 
 
+def waits(is_so):
+    until_s = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+
+
+def in_thread(work):
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_small_request_does_not_wait_until_a_large_one_is_done():
+    model, answers = Slow(), []
+    with served(model) as client:
+        many = in_thread(lambda: answers.append(ask(client, ["large"] * 250)))
+        waits(lambda: model.batches)
+        one = in_thread(lambda: answers.append(ask(client, "small")))
+        waits(lambda: client.get("/api/info").json()["served"]["waiting"] == 250 - 64 + 1)
+        model.gate.set()
+        many.join(20)
+        one.join(20)
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [number for number, batch in enumerate(model.batches) if "small" in batch] == [1]
+
+
+def test_what_nobody_waits_for_any_more_is_not_predicted():
+    model = Slow()
+    with served(model, limits=Limits(seconds=0.3)) as client:
+        assert ask(client, ["late"] * 250).status_code == 504
+        model.gate.set()
+        waits(lambda: ask(client, "next").status_code == 200)
+    assert sum(batch.count("late") for batch in model.batches) <= 64
+
+
+def test_a_client_that_goes_away_takes_its_inputs_out_of_the_queue():
+    model, body = Slow(), b'{"inputs": ["gone", "gone"]}'
+    head = (
+        "POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    with served(model) as client:
+        first = in_thread(lambda: ask(client, "first"))
+        waits(lambda: model.batches)
+        with socket.create_connection(("127.0.0.1", client.base_url.port), timeout=10) as connection:
+            connection.sendall(head.encode() + body)
+            waits(lambda: client.get("/api/info").json()["served"]["waiting"] == 2)
+        waits(lambda: client.get("/api/info").json()["served"]["gone"] == 1)
+        assert client.get("/api/info").json()["served"]["waiting"] == 0
+        model.gate.set()
+        first.join(20)
+        assert ask(client, "last").status_code == 200
+    assert model.batches == [["first"], ["last"]]
+
+
+def test_every_answer_has_the_headers_of_safety_those_of_bugs_too(clients):
+    model = Slow()
+    model.gate.set()
+    with served(model) as client:
+        answers = [client.get("/"), client.get("/nothing"), ask(client, []), ask(client, "poison")]
+        answers += [client.get("/", headers={"Host": "evil.example"}), client.get("/api/predict")]
+        counts = client.get("/api/info").json()["served"]
+    assert [answer.status_code for answer in answers] == [200, 404, 400, 500, 403, 405]
+    assert {answer.headers["x-content-type-options"] for answer in answers} == {"nosniff"}
+    assert {answer.headers["x-frame-options"] for answer in answers} == {"DENY"}
+    assert (counts["requests"], counts["refused"], counts["failed"]) == (3, 2, 1)
+
+
 def test_what_is_too_much_is_refused_and_said_so(clients, heads):
-    limits = Limits(body_bytes=2000, inputs=3, chars=100)
+    limits = Limits(inputs=3, chars=100)
     with served(open_served(str(heads / "classes")), limits=limits) as client:
         for inputs, sentence in (
-            ("a" * 5000, "larger than 2,000 bytes"),
+            ("a" * 5000, "larger than 4,200 bytes"),
             (["a"] * 4, "inputs has 4: 3 are the most"),
-            ("a" * 101, "inputs has 101 characters: 100 are the most"),
+            ("a" * 101, "inputs has 101 characters for the model to read: 100 are the most"),
+            (["a" * 60, "a" * 60], "inputs has 120 characters"),
         ):
             response = ask(client, inputs)
             assert (response.status_code, sentence in response.json()["error"]) == (413, True)
@@ -365,7 +484,7 @@ def test_a_client_that_goes_away_in_the_middle_leaves_no_trace_of_a_bug(heads, c
         with socket.create_connection(("127.0.0.1", client.base_url.port), timeout=10) as connection:
             connection.sendall(head.encode() + b'{"inputs"')
         until_s = time.monotonic() + 10
-        while not (counts := client.get("/api/info").json()["served"])["refused"]:
+        while not (counts := client.get("/api/info").json()["served"])["gone"]:
             assert time.monotonic() < until_s, counts
             time.sleep(0.02)
         assert ask(client, "a").status_code == 200
@@ -373,7 +492,7 @@ def test_a_client_that_goes_away_in_the_middle_leaves_no_trace_of_a_bug(heads, c
 
 
 def test_a_missing_package_names_what_to_install(monkeypatch):
-    monkeypatch.setattr(serving, "find_spec", lambda name: None if name == "uvicorn" else object())
+    monkeypatch.setattr(serving, "is_installed", lambda name: name != "uvicorn")
     with pytest.raises(ConfigError, match=r"needs uvicorn, which is not installed: pip install 'bertkit\[serve\]'"):
         serve("anything")
 

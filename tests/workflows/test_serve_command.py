@@ -16,6 +16,7 @@ from toy_heads import write_head
 from typer.testing import CliRunner
 
 from bertkit.cli import app
+from bertkit.train.signals import StoppedError
 from bertkit.workflows.predict import predict
 
 PATIENCE_S = 60
@@ -75,17 +76,44 @@ def test_200_clients_at_once_each_get_their_own_right_answer(head):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send a signal to another process")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_stops_it_with_the_code_of_a_shell(head, number, code):
+def test_a_signal_stops_it_with_the_code_of_a_shell(head):
     with started(head) as (process, url):
         assert httpx.get(f"{url}healthz", timeout=PATIENCE_S, trust_env=False).status_code == 200
         httpx.post(f"{url}api/predict", json={"inputs": "a"}, timeout=PATIENCE_S, trust_env=False)
         httpx.post(f"{url}api/predict", json={"inputs": 1}, timeout=PATIENCE_S, trust_env=False)
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == code
-    assert said.strip().endswith(f"stopped by {number.name}: 1 requests answered, 1 refused")
+    assert process.returncode == 143
+    assert said.strip().endswith("stopped by SIGTERM: 1 requests answered, 1 refused")
     assert "Traceback" not in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send a signal to another process")
+def test_a_second_interrupt_hangs_up_on_everybody_and_ends_without_a_traceback(head):
+    begun = (
+        b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n"
+    )
+    with started(head) as (process, url), socket.create_connection(("127.0.0.1", httpx.URL(url).port)) as client:
+        client.settimeout(PATIENCE_S)
+        client.sendall(begun + b'{"inputs"')
+        while not httpx.get(f"{url}api/info", timeout=PATIENCE_S, trust_env=False).json()["served"]["requests"]:
+            pass
+        process.send_signal(signal.SIGINT)
+        while "Ctrl-C again stops at once" not in (line := process.stderr.readline()):
+            assert line
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
+    assert said == "stopped by SIGINT: 0 requests answered, 1 left without an answer\n"
+
+
+def test_a_signal_while_the_model_opens_promises_nothing(monkeypatch):
+    def stopped(*args, **others):
+        raise StoppedError(signal.SIGTERM)
+
+    monkeypatch.setattr("bertkit.workflows.serve.server.serve", stopped)
+    result = CliRunner().invoke(app, ["serve"])
+    assert (result.exit_code, result.stderr) == (143, "error: stopped by SIGTERM; nothing was served yet\n")
 
 
 def test_a_port_in_use_is_one_line_that_names_the_option(head):
@@ -103,6 +131,11 @@ def test_a_port_in_use_is_one_line_that_names_the_option(head):
         (["--host", ""], "--host is empty"),
         (["--host", "203.0.113.9"], "--host 203.0.113.9 is no address of this machine"),
         (["--host", "no such host"], "--host no such host is no address of this machine"),
+        (["--host", "localhost:8000"], "the port with --port"),
+        (["--host", "http://localhost"], "the port with --port"),
+        (["--host", "é" * 64 + ".example"], "is no name of a host"),
+        (["--allow-host", "https://bert.example.org"], "--allow-host https://bert.example.org is no name of a host"),
+        (["--allow-host", ""], "is no name of a host"),
         ([], "there is no run under runs/"),
     ],
 )
@@ -112,4 +145,6 @@ def test_a_mistake_is_one_line(arguments, message, tmp_path, monkeypatch):
     assert result.exit_code == 2
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert message in line
+    # Of a server that never began.
+    assert "warning" not in result.stderr
     assert "Traceback" not in result.output

@@ -1,12 +1,15 @@
 """The page of `bertkit serve` in a real browser: every kind of problem, mouse and keyboard, light, dark and narrow."""
 
 import shutil
+import threading
 import time
 
 import pytest
 from toy_heads import write_head, write_heads
 from toy_server import ask, served
 
+from bertkit.tasks.spec import Example
+from bertkit.workflows.serve.asked import Asked
 from bertkit.workflows.serve.page import read_page
 from bertkit.workflows.serve.server import open_served
 
@@ -70,7 +73,12 @@ class Page:
             self.browser.switch_to.active_element.send_keys(*keys)
         else:
             self.one("#send").click()
-        self.wait(lambda: self.one("#send").is_enabled() and (self.result() or self.one("#error").is_displayed()))
+        self.wait(
+            lambda: (
+                not self.one("#send").get_attribute("aria-disabled")
+                and (self.result() or self.one("#error").is_displayed())
+            )
+        )
 
     def result(self):
         return self.one("#result").text
@@ -194,6 +202,76 @@ def test_a_click_masks_a_word_another_puts_it_back_and_a_guess_can_be_put_in(hea
         filled = f"the {words[0]['word'].removeprefix('##')} sat"
         page.wait(lambda: page.one("#field-text").get_property("value") == filled)
         assert page.has_no_fault()
+
+
+def focused(page):
+    """How a reader of screens calls what has the focus."""
+    element = page.browser.switch_to.active_element
+    return element.get_property("ariaLabel") or element.text or element.get_attribute("id")
+
+
+def test_the_focus_stays_where_the_work_is(heads, browser):
+    with served(open_served(str(heads / "choices"))) as client:
+        page = Page(browser, client)
+        page.one("#example").click()
+        page.wait(page.bars)
+        page.predict()
+        assert focused(page) == "Predict"
+        labels = [box.get_property("ariaLabel") for box in page.all("#choices input")]
+        assert labels == ["Choice 1", "Choice 2", "Choice 3"]
+        page.all("#choices button")[0].click()
+        assert [box.get_property("ariaLabel") for box in page.all("#choices input")] == labels[:2]
+        assert focused(page) == "Remove choice 1"
+        page.all("#choices button")[1].click()
+        assert focused(page) == "Choice 2"
+        assert page.has_no_fault()
+
+
+def test_all_labels_are_shown_as_they_are_and_the_focus_goes_to_the_first_new_one(tmp_path, browser):
+    labels = [f"label_{number}" for number in range(12)]
+    folder = write_head(tmp_path / "many", labels=labels)
+    with served(open_served(str(folder))) as client:
+        page = Page(browser, client)
+        page.type("#field-text", "the cat")
+        page.predict()
+        page.one("#result > button").click()
+        assert sorted(name for name, _ in page.bars()) == sorted(labels)
+        assert page.browser.switch_to.active_element == page.all("#result .bars li")[8]
+
+
+class Held:
+    """A model of one label that answers when it is let go."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+
+    def describe(self):
+        return {"problem": "classification", "fields": ["text"], "labels": ["yes"], "max_seq_length": 8}
+
+    def read(self, value, where, parameters):
+        return Asked(Example(where, where, (value,)))
+
+    def answer(self, asked):
+        assert self.gate.wait(PATIENCE_S)
+        return [{"prediction": each.example.texts[0], "probabilities": {"yes": 1.0}} for each in asked]
+
+
+def test_the_same_is_asked_once_and_something_new_takes_its_place(browser):
+    model = Held()
+    with served(model) as client:
+        page = Page(browser, client)
+        counts = lambda: client.get("/api/info").json()["served"]  # noqa: E731
+        page.type("#field-text", "old")
+        page.one("#send").click()
+        page.wait(lambda: counts()["requests"] == 1)
+        page.one("#send").click()
+        page.type("#field-text", "new")
+        page.one("#send").click()
+        page.wait(lambda: counts()["gone"] == 1)
+        model.gate.set()
+        page.wait(page.result)
+        assert page.one(".answer").text == "new"
+        assert counts()["requests"] == 2
 
 
 @pytest.mark.parametrize("head", ["classes", "tags", "answers", "choices", "masks"])

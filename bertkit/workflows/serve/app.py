@@ -2,25 +2,27 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 import bertkit
-from bertkit.errors import BertkitError, nearest
-from bertkit.workflows.serve.asked import Asked, Limits, RequestError, Served
+from bertkit.errors import BertkitError, nearest, printable
+from bertkit.workflows.serve.asked import Asked, Counts, Limits, RequestError, Served
 from bertkit.workflows.serve.batcher import Batcher
 from bertkit.workflows.serve.forms import SHOWN_CHARS
-from bertkit.workflows.serve.guard import Guard
+from bertkit.workflows.serve.guard import LOOPBACK_NAMES, Guard
 from bertkit.workflows.serve.page import read_page
+
+logger = logging.getLogger(__name__)
 
 # A client that is cut off while it sends never reads why: so much more than the limit is read and thrown away.
 THROWN_AWAY: Final = 32
@@ -28,20 +30,15 @@ RETRY_AFTER_S: Final = "1"
 _FIELDS: Final = ("inputs", "parameters")
 
 
-@dataclass
-class Counts:
-    """What was served so far."""
-
-    requests: int = 0
-    answered: int = 0
-    refused: int = 0
-    inputs: int = 0
-
-
 def build_app(
-    served: Served, *, source: str, limits: Limits | None = None, host: str = "127.0.0.1", counts: Counts | None = None
-) -> Starlette:
-    """The application for a model; `host` is the address it will be reached at, beside this machine's own names."""
+    served: Served,
+    *,
+    source: str,
+    limits: Limits | None = None,
+    names: Collection[str] | None = LOOPBACK_NAMES,
+    counts: Counts | None = None,
+) -> Guard:
+    """The application for a model; `names` are those it may be asked for by, beside addresses, None for any."""
     page, policy = read_page()
     state = _State(served, source, page, limits or Limits(), counts or Counts())
 
@@ -50,17 +47,18 @@ def build_app(
         async with Batcher(served.answer, most_waiting=state.limits.waiting) as state.batcher:
             yield
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", state.page),
             Route("/api/info", state.info),
             Route("/api/predict", state.predict, methods=["POST"]),
             Route("/healthz", state.health),
         ],
-        middleware=[Middleware(Guard, host=host, policy=policy)],
         exception_handlers={HTTPException: _http_error, Exception: _bug},
         lifespan=lifespan,
     )
+    # Outside of everything, the answer to a bug included.
+    return Guard(app, names=names, policy=policy, counts=state.counts)
 
 
 @dataclass
@@ -90,14 +88,20 @@ class _State:
             "waiting": self.batcher.waiting if self.batcher else 0,
         }
         about = {"model": self.source, "bertkit": bertkit.__version__}
-        return JSONResponse(about | described | {"limits": asdict(self.limits), "served": counts})
+        limits = asdict(self.limits) | {"body_bytes": self.limits.body_bytes}
+        return JSONResponse(about | described | {"limits": limits, "served": counts})
 
     async def predict(self, request: Request) -> Response:
         """The answers to one request, or why there are none."""
         self.counts.requests += 1
         try:
             asked, is_list = self._read(await _body(request, self.limits))
-            outputs = await self._answers(asked)
+            outputs = await _unless_gone(request, self._answers(asked))
+        except ClientDisconnect:
+            self.counts.gone += 1
+            return _error("the client went away", 499)
+        except asyncio.CancelledError:
+            return _error("the server stopped before it could answer", 503)
         except RequestError as error:
             self.counts.refused += 1
             headers = {"Retry-After": RETRY_AFTER_S} if error.status == 503 else None
@@ -105,6 +109,11 @@ class _State:
         except BertkitError as error:
             self.counts.refused += 1
             return _error(str(error), 400)
+        except Exception as error:
+            # Answered here: above, it would cost the client its connection.
+            self.counts.failed += 1
+            logger.exception("a request could not be answered")
+            return _bug(request, error)
         self.counts.answered += 1
         self.counts.inputs += len(outputs)
         return JSONResponse({"outputs": outputs if is_list else outputs[0]})
@@ -120,13 +129,11 @@ class _State:
         if len(values) > self.limits.inputs:
             raise RequestError(f"inputs has {len(values):,}: {self.limits.inputs:,} are the most a request", 413)
         places = [f"inputs[{number}]" for number in range(len(values))] if is_list else ["inputs"]
-        return [self._read_one(v, place, parameters) for v, place in zip(values, places, strict=True)], is_list
-
-    def _read_one(self, value: Any, where: str, parameters: dict[str, Any]) -> Asked:
-        asked = self.served.read(value, where, parameters)
-        if asked.chars > self.limits.chars:
-            raise RequestError(f"{where} has {asked.chars:,} characters: {self.limits.chars:,} are the most", 413)
-        return asked
+        asked = [self.served.read(v, place, parameters) for v, place in zip(values, places, strict=True)]
+        if (chars := sum(each.chars for each in asked)) > self.limits.chars:
+            most = f"{self.limits.chars:,} are the most a request"
+            raise RequestError(f"inputs has {chars:,} characters for the model to read: {most}", 413)
+        return asked, is_list
 
     async def _answers(self, asked: list[Asked]) -> list[dict[str, Any]]:
         if self.batcher is None:
@@ -139,11 +146,31 @@ class _State:
             raise RequestError(late, 504) from None
 
 
+async def _unless_gone(request: Request, answers: Coroutine[Any, Any, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The answers, for as long as somebody waits for them.
+
+    Raises:
+        ClientDisconnect: nobody does.
+    """
+    # The body was read: what comes next is that the client went away.
+    asking, leaving = asyncio.ensure_future(answers), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((asking, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not asking.done():
+            raise ClientDisconnect
+        return asking.result()
+    finally:
+        asking.cancel()
+        leaving.cancel()
+        await asyncio.gather(asking, leaving, return_exceptions=True)
+
+
 async def _body(request: Request, limits: Limits) -> dict[str, Any]:
     """The JSON object of a request.
 
     Raises:
         RequestError: it is too large, too slow, or not what it must be.
+        ClientDisconnect: it broke off.
     """
     # A form of another site can send text, but JSON only after asking, and it is never allowed to.
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
@@ -153,8 +180,6 @@ async def _body(request: Request, limits: Limits) -> dict[str, Any]:
             content = await _content(request, limits.body_bytes)
     except TimeoutError:
         raise RequestError(f"the request did not arrive within {limits.seconds:g} s", 408) from None
-    except ClientDisconnect:
-        raise RequestError("the request broke off") from None
     try:
         body = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -197,4 +222,5 @@ def _bug(request: Request, error: Exception) -> Response:
 
 
 def _error(sentence: str, status: int, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"error": sentence}, status_code=status, headers=headers)
+    # What a client sent and the sentence repeats may be halves of characters, which cannot be encoded.
+    return JSONResponse({"error": printable(sentence)}, status_code=status, headers=headers)

@@ -11,30 +11,52 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may hold, how many inputs may wait, and for how long.
+    """What one request may hold, how many may come, and how long they may take.
 
-    body_bytes: of a request. inputs: of a request. chars: of one input, all its texts together. waiting: inputs of all
-    requests that have no answer yet. seconds: for a request to arrive, and again for its answer.
+    inputs: of a request. chars: of a request, as the model reads them. waiting: inputs of all requests that have no
+    answer yet. connections: at a time. seconds: for a request to arrive, and again for its answer.
     """
 
-    body_bytes: int = 2_000_000
     inputs: int = 256
-    chars: int = 50_000
+    # About what BERT base reads in `seconds` on two cores of a CPU.
+    chars: int = 30_000
     waiting: int = 4096
+    connections: int = 1024
     seconds: float = 30.0
+
+    @property
+    def body_bytes(self) -> int:
+        """Of a request: each character may be written as two escapes, and each input has something around it."""
+        return 12 * self.chars + 1000 * self.inputs
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One input that was read: what a model with a head takes, and the parameters of its request."""
+    """One input that was read: what a model with a head takes, and the parameters of its request.
+
+    num_choices: before each of them the model reads the first text once more.
+    """
 
     example: Example
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    num_choices: int = 1
 
     @property
     def chars(self) -> int:
-        """Characters of all its texts."""
-        return sum(map(len, self.example.texts))
+        """Characters that the model reads."""
+        return sum(map(len, self.example.texts)) + (self.num_choices - 1) * len(self.example.texts[0])
+
+
+@dataclass
+class Counts:
+    """What was served so far: requests that were answered, refused, failed by a bug, or whose clients went away."""
+
+    requests: int = 0
+    answered: int = 0
+    refused: int = 0
+    failed: int = 0
+    gone: int = 0
+    inputs: int = 0
 
 
 class RequestError(Exception):

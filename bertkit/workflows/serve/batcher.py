@@ -1,9 +1,8 @@
 """Inputs of many requests as few batches: whatever waits together is predicted together, in one thread."""
 
 import asyncio
-import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ from typing import Final, Self
 
 from bertkit.workflows.serve.asked import Answer, Asked, RequestError
 
-logger = logging.getLogger(__name__)
-
-# Memory follows the predictor's own batches; these keep a long queue from making the first of it wait for all.
+# Memory follows the predictor's own batches; these keep a long queue from making the first of it wait for all, and what
+# nobody waits for any more from being predicted.
 INPUTS_A_BATCH: Final = 64
-CHARS_A_BATCH: Final = 100_000
+CHARS_A_BATCH: Final = 6_000
 # For others to come when one comes alone: unnoticed by a person, and several requests of a busy machine.
 WAIT_S: Final = 0.003
 
@@ -30,12 +28,15 @@ class _Waiting:
 
 
 class Batcher:
-    """Answers inputs with `answer_fn` in a thread of its own, in the order they came; enter it before asking."""
+    """Answers inputs with `answer_fn` in a thread of its own; enter it before asking.
+
+    Requests give one input each in turn: a small one does not wait until a large one is done.
+    """
 
     def __init__(self, answer_fn: AnswerFn, *, most_waiting: int) -> None:
         self._answer_fn = answer_fn
         self._most_waiting = most_waiting
-        self._waiting: deque[_Waiting] = deque()
+        self._requests: deque[deque[_Waiting]] = deque()
         self._arrived = asyncio.Event()
         self.batches = 0
 
@@ -55,7 +56,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Inputs that no batch has taken yet."""
-        return len(self._waiting)
+        return sum(map(len, self._requests))
 
     async def ask(self, inputs: Sequence[Asked]) -> list[Answer]:
         """The answers, in order; whoever stops waiting for them takes the inputs back out of the queue.
@@ -63,31 +64,28 @@ class Batcher:
         Raises:
             RequestError: too many wait already, or an input cannot be answered.
         """
-        if self._waiting and len(self._waiting) + len(inputs) > self._most_waiting:
+        if (waiting := self.waiting) and waiting + len(inputs) > self._most_waiting:
             raise RequestError("too many inputs are waiting: try again in a moment", 503)
         loop = asyncio.get_running_loop()
         mine = [_Waiting(each, loop.create_future()) for each in inputs]
-        self._waiting.extend(mine)
+        request = deque(mine)
+        self._requests.append(request)
         self._arrived.set()
         try:
             return list(await asyncio.gather(*(each.answered for each in mine)))
         finally:
-            if not all(each.answered.done() and not each.answered.cancelled() for each in mine):
-                self._forget(mine)
-
-    def _forget(self, unwanted: Iterable[_Waiting]) -> None:
-        for each in unwanted:
-            each.answered.cancel()
-        self._waiting = deque(each for each in self._waiting if not each.answered.done())
+            request.clear()
+            for each in mine:
+                each.answered.cancel()
 
     async def _answer_for_ever(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await self._arrived.wait()
-            if len(self._waiting) < INPUTS_A_BATCH:
+            if self.waiting < INPUTS_A_BATCH:
                 await asyncio.sleep(WAIT_S)
             batch = self._take()
-            if not self._waiting:
+            if not self._requests:
                 self._arrived.clear()
             if not batch:
                 continue
@@ -97,14 +95,19 @@ class Batcher:
                 _settle(each.answered, answer)
 
     def _take(self) -> list[_Waiting]:
-        """The first of those that wait: one at least, and no more than a batch should hold."""
+        """The next of those that wait: one if there is any, and no more than a batch should hold."""
         batch: list[_Waiting] = []
         chars = 0
-        while self._waiting and len(batch) < INPUTS_A_BATCH:
-            chars += self._waiting[0].asked.chars
+        while self._requests and len(batch) < INPUTS_A_BATCH:
+            request = self._requests.popleft()
+            if not request:
+                continue
+            chars += request[0].asked.chars
             if batch and chars > CHARS_A_BATCH:
+                self._requests.appendleft(request)
                 break
-            batch.append(self._waiting.popleft())
+            batch.append(request.popleft())
+            self._requests.append(request)
         return batch
 
     def _answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
@@ -114,8 +117,6 @@ class Batcher:
         except Exception as error:
             if len(asked) > 1:
                 return [self._answer([each])[0] for each in asked]
-            if not isinstance(error, RequestError):
-                logger.exception("an input could not be answered")
             return [error]
 
 

@@ -48,7 +48,9 @@ class HeadModel:
         if parameters:
             name = next(iter(parameters))[:SHOWN_CHARS]
             raise RequestError(f"parameters has an unknown field '{name}': this model takes none")
-        return Asked(read_example(self._problem, self._form, value, where), {"value": value})
+        example = read_example(self._problem, self._form, value, where)
+        num_choices = len(example.texts) - 1 if self._problem == "multiple_choice" else 1
+        return Asked(example, {"value": value}, num_choices)
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
         """What the model says of every input, in one pass."""

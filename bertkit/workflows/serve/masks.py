@@ -25,7 +25,7 @@ from bertkit.train.setup import build_accelerator
 from bertkit.workflows.predict import prediction_precision
 from bertkit.workflows.serve.asked import Answer, Asked, RequestError
 from bertkit.workflows.serve.forms import SHOWN_CHARS, Form, require_text
-from bertkit.workflows.source import bert_folder, open_bert_config, require_room
+from bertkit.workflows.source import bert_folder, longest_input, open_bert_config, require_room
 
 # A row of scores over the whole vocabulary each.
 MOST_MASKS: Final = 20
@@ -54,6 +54,7 @@ class MaskModel:
         self._encoder = TextEncoder(tokenizer)
         self._mask_id = tokenizer.vocabulary.mask_id
         self._mask = tokenizer.vocabulary.pieces[self._mask_id]
+        self._longest = longest_input(model.config, tokenizer)
         self._accelerator = accelerator
         self._form = Form(("text",), ("text",))
 
@@ -81,7 +82,7 @@ class MaskModel:
             "fields": ["text"],
             "parameters": {"top_k": WORDS_SHOWN},
             "mask_token": self._mask,
-            "max_seq_length": self._model.config.max_position_embeddings,
+            "max_seq_length": self._longest,
         }
 
     def read(self, value: Any, where: str, parameters: Mapping[str, Any]) -> Asked:
@@ -97,10 +98,9 @@ class MaskModel:
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
         """The likeliest words at every mask of every text, in one pass."""
         encoded = [self._encode(each.example.texts[0]) for each in asked]
-        longest = self._model.config.max_position_embeddings
-        fits = [number for number, each in enumerate(encoded) if len(each.ids) <= longest]
+        fits = [number for number, each in enumerate(encoded) if len(each.ids) <= self._longest]
         guesses = self._guess([encoded[n].ids for n in fits], max(each.parameters["top_k"] for each in asked))
-        answers: list[Answer | Exception] = [_too_long(each.example, longest) for each in asked]
+        answers: list[Answer | Exception] = [_too_long(each.example, self._longest) for each in asked]
         for number, (scores_MK, words_MK) in zip(fits, guesses, strict=True):
             answers[number] = self._say(asked[number], encoded[number], scores_MK, words_MK)
         return answers
@@ -145,9 +145,15 @@ class MaskModel:
             shown = words[: asked.parameters["top_k"]]
             masks.append({"start": start, "end": start + len(self._mask), "words": shown})
             best.append(str(words[0]["word"]))
-        parts = text.split(self._mask)
-        filled = "".join(part + word for part, word in zip(parts, [*best, ""], strict=True))
-        return {"text": filled, "masks": masks}
+        return {"text": _filled(text.split(self._mask), best), "masks": masks}
+
+
+def _filled(parts: Sequence[str], words: Sequence[str]) -> str:
+    """The text with words between its parts; one that continues a word stands close to it, as tokenizers decode."""
+    filled = parts[0]
+    for word, part in zip(words, parts[1:], strict=True):
+        filled = (filled.rstrip() + word[2:] if word.startswith("##") else filled + word) + part
+    return filled
 
 
 def _top_k(parameters: Mapping[str, Any]) -> int:

@@ -1,22 +1,25 @@
 """From the name of a model to a server that answers until it is told to stop."""
 
+import asyncio
 import errno
 import logging
 import os
+import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bertkit.errors import ConfigError, redacted
+from bertkit.installed import is_installed
 from bertkit.train.signals import StopSignals
 from bertkit.workflows.finetuned import open_finetuned
 from bertkit.workflows.predict import prediction_precision
 from bertkit.workflows.runs import RunFolder, newest_run
-from bertkit.workflows.serve.asked import Limits, Served
+from bertkit.workflows.serve.addresses import is_loopback, url_of
+from bertkit.workflows.serve.asked import Counts, Limits, Served
 from bertkit.workflows.serve.heads import HeadModel
 from bertkit.workflows.serve.masks import MaskModel
 from bertkit.workflows.source import open_bert_config
@@ -35,15 +38,17 @@ _BACKLOG: Final = 2048
 _IDLE_S: Final = 75
 # For answers that are under way when the server stops, beyond their own limit.
 _GRACE_S: Final = 5
+_TICK_S: Final = 0.1
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
+_SHOWN_CHARS: Final = 60
 
 
 @dataclass(frozen=True)
 class ServeSummary:
-    """How many requests were answered and refused, and the signal that ended it."""
+    """What was served, and the signal that ended it."""
 
     source: str
-    answered: int
-    refused: int
+    counts: Counts
     stopped_by: str
 
 
@@ -53,30 +58,34 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     limits: Limits | None = None,
+    allow_hosts: Sequence[str] = (),
     on_ready: Callable[[str, str], None] = lambda source, address: None,
 ) -> ServeSummary:
     """Serves a run, a BERT folder or a Hub id, the newest run if none is named, until a signal stops it.
 
-    port: 0 for any free one. on_ready: is told the model and the address once requests are answered. A signal lets the
-    requests under way finish; a second Ctrl-C does not.
+    port: 0 for any free one. allow_hosts: names that a proxy before it is asked for by. on_ready: is told the model and
+    the address once requests are answered. A signal lets the requests under way finish; a second Ctrl-C does not.
 
     Raises:
         ConfigError: a package is missing, the port is taken, or there is no such model; says what to do.
     """
     _require_packages()
-    from bertkit.workflows.serve.app import Counts, build_app
+    from bertkit.workflows.serve.app import build_app
+    from bertkit.workflows.serve.guard import own_names
+
+    names = own_names(host, list(map(_require_name, allow_hosts)))
 
     # Before the model is opened: a port that is taken is told at once.
     with closing(_listen(host, port)) as listener:
         name = str(source or newest_run().path)
         logger.info("opening %s", redacted(name))
         counts, limits = Counts(), limits or Limits()
-        app = build_app(open_served(name), source=redacted(name), limits=limits, host=host, counts=counts)
-        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
-        with StopSignals() as signals:
+        app = build_app(open_served(name), source=_shown(name, host), limits=limits, names=names, counts=counts)
+        address = url_of(host, listener.getsockname()[1])
+        with StopSignals(interrupts=False) as signals:
             server = _build_server(app, limits, signals, on_ready=lambda: on_ready(name, address))
             server.run(sockets=[listener])
-    return ServeSummary(name, counts.answered, counts.refused, signals.received.name if signals.received else "SIGTERM")
+    return ServeSummary(name, counts, signals.received.name if signals.received else "SIGTERM")
 
 
 def open_served(source: str) -> Served:
@@ -102,8 +111,14 @@ def _has_mask_head(source: str) -> bool:
     return str(next(iter(config.architectures or []), "")).endswith(_MASK_HEADS)
 
 
+def _shown(name: str, host: str) -> str:
+    """The model's name for its clients; those on a network need not know the folders of this machine."""
+    is_folder = Path(name).exists() and not is_loopback(host)
+    return Path(name).resolve().name if is_folder else redacted(name)
+
+
 def _require_packages() -> None:
-    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+    if missing := [name for name in PACKAGES if not is_installed(name)]:
         raise ConfigError(
             f"bertkit serve needs {' and '.join(missing)}, which is not installed: pip install 'bertkit[serve]'"
         )
@@ -117,14 +132,29 @@ def _listen(host: str, port: int) -> socket.socket:
     """
     if not host.strip():
         raise ConfigError("--host is empty: give 127.0.0.1, or leave it out")
+    if "://" in host or (host.count(":") == 1):
+        raise ConfigError(f"--host {host} is more than a host: give 127.0.0.1 or a name, and the port with --port")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
+        # What it says of a name is more than what it says while it binds.
+        socket.getaddrinfo(host, port, family)
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(_why_not(host, port, error)) from error
 
 
-def _why_not(host: str, port: int, error: OSError) -> str:
+def _require_name(name: str) -> str:
+    if not _HOST_NAME.fullmatch(name):
+        raise ConfigError(
+            f"--allow-host {name} is no name of a host: give one such as bert.example.org, without a port"
+        )
+    return name.removesuffix(".")
+
+
+def _why_not(host: str, port: int, error: OSError | ValueError) -> str:
+    if isinstance(error, ValueError):
+        # What the encoding of international names cannot take.
+        return f"--host {host[:_SHOWN_CHARS]} is no name of a host: give 127.0.0.1, or leave it out"
     if error.errno in (errno.EADDRINUSE, errno.EACCES) and not isinstance(error, socket.gaierror):
         why = "is in use" if error.errno == errno.EADDRINUSE else "is the system's own"
         return f"port {port} {why}: give another with --port, or --port 0 for any free one"
@@ -136,7 +166,10 @@ def _build_server(app: Any, limits: Limits, signals: StopSignals, *, on_ready: C
     import uvicorn
 
     class Server(uvicorn.Server):
-        """uvicorn's server, stopped by our signals: they are noticed at its next tick, ten times a second."""
+        """uvicorn's server, stopped by our signals: they are noticed at its next tick, ten times a second.
+
+        A second Ctrl-C hangs up on everybody: their requests end as if they had gone, and so does the server.
+        """
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -144,6 +177,20 @@ def _build_server(app: Any, limits: Limits, signals: StopSignals, *, on_ready: C
 
         async def on_tick(self, counter: int) -> bool:
             return signals.received is not None or await super().on_tick(counter)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            if tasks := len(self.server_state.tasks):
+                logger.info("answering what has come (requests: %d); Ctrl-C again stops at once", tasks)
+            impatience = asyncio.create_task(self._hang_up_when_urgent())
+            await super().shutdown(sockets)
+            impatience.cancel()
+
+        async def _hang_up_when_urgent(self) -> None:
+            while not signals.is_urgent:
+                await asyncio.sleep(_TICK_S)
+            for connection in list(self.server_state.connections):
+                if connection.transport is not None:
+                    connection.transport.abort()
 
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -158,6 +205,7 @@ def _build_server(app: Any, limits: Limits, signals: StopSignals, *, on_ready: C
         ws="none",
         server_header=False,
         backlog=_BACKLOG,
+        limit_concurrency=limits.connections,
         timeout_keep_alive=_IDLE_S,
         timeout_graceful_shutdown=int(limits.seconds) + _GRACE_S,
     )

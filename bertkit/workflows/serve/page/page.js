@@ -31,7 +31,9 @@ const field = (name) => $(`field-${name}`);
 
 async function begin() {
   try {
-    model.info = await (await fetch("/api/info")).json();
+    const response = await fetch("/api/info");
+    if (!response.ok) throw new Error(response.status);
+    model.info = await response.json();
   } catch {
     return fail("The server does not answer: is bertkit serve still running?");
   }
@@ -44,8 +46,9 @@ async function begin() {
   $("version").textContent = `bertkit ${info.bertkit}`;
   document.title = `${name} · bertkit`;
   (FORMS[model.kind] || FORMS.one)();
-  $("form").addEventListener("input", showCommand);
-  showCommand();
+  $("form").addEventListener("input", inputsChanged);
+  $("send").disabled = $("example").disabled = false;
+  inputsChanged();
   $("fields").querySelector("textarea, input").focus();
 }
 
@@ -96,13 +99,34 @@ const FORMS = {
 };
 
 function addChoice(text, placeholder = "") {
-  const number = $("choices").children.length + 1;
-  const box = make("input", { value: text, placeholder, spellcheck: false, ariaLabel: `Choice ${number}` });
-  const remove = make("button", { type: "button", className: "plain", textContent: "×", ariaLabel: `Remove choice ${number}` });
+  const box = make("input", { value: text, placeholder, spellcheck: false });
+  const remove = make("button", { type: "button", className: "plain", textContent: "×" });
   const row = make("div", { className: "choice" }, box, remove);
-  remove.addEventListener("click", () => { if ($("choices").children.length > 2) row.remove(); else box.value = ""; showCommand(); });
+  remove.addEventListener("click", () => removeChoice(row));
   $("choices").append(row);
+  numberChoices();
   return box;
+}
+
+/** Takes a choice away, or empties it where two are left; the focus stays where it was. */
+function removeChoice(row) {
+  if ($("choices").children.length > 2) {
+    const next = row.nextElementSibling || row.previousElementSibling;
+    row.remove();
+    numberChoices();
+    next.lastChild.focus();
+  } else {
+    row.firstChild.value = "";
+    row.firstChild.focus();
+  }
+  inputsChanged();
+}
+
+function numberChoices() {
+  [...$("choices").children].forEach((row, n) => {
+    row.firstChild.ariaLabel = `Choice ${n + 1}`;
+    row.lastChild.ariaLabel = `Remove choice ${n + 1}`;
+  });
 }
 
 /** What would be sent. */
@@ -128,11 +152,13 @@ function showExample() {
   }
   model.originals = [];
   if (model.kind === "fill_mask") showWords();
-  showCommand();
+  inputsChanged();
   send();
 }
 
-function showCommand() {
+/** Shows how a program would ask the same; there is something new to ask. */
+function inputsChanged() {
+  $("send").removeAttribute("aria-disabled");
   const quoted = JSON.stringify({ inputs: inputs() }).replace(/'/g, "'\\''");
   $("command").textContent = `curl ${location.origin}/api/predict \\\n  -H 'Content-Type: application/json' \\\n  -d '${quoted}'`;
 }
@@ -176,45 +202,57 @@ function toggleMask(parts, place, ordinal) {
 function fillMask(ordinal, word) {
   const parts = pieces(field("text").value);
   const places = parts.flatMap((part, place) => (part === model.info.mask_token ? [place] : []));
-  parts[places[ordinal]] = word.replace(/^##/, "");
+  const place = places[ordinal];
+  // What goes on with a word stands close to it.
+  const close = word.startsWith("##") && place > 0;
+  if (close) parts[place - 1] = parts[place - 1].trimEnd();
+  parts[place] = word.replace(/^##/, "");
   model.originals.splice(ordinal, 1);
-  setText(parts.join(""));
+  setText(parts.join(""), close ? undefined : place);
 }
 
 function setText(text, place) {
   field("text").value = text;
   showWords();
-  showCommand();
-  const buttons = $("words").childNodes;
-  if (place !== undefined && buttons[place] && buttons[place].focus) buttons[place].focus();
-  if (text.includes(model.info.mask_token)) send();
-  else $("result").replaceChildren();
+  inputsChanged();
+  const button = place === undefined ? null : $("words").childNodes[place];
+  (button && button.focus ? button : field("text")).focus();
+  if (text.includes(model.info.mask_token)) return send();
+  stopAsking();
+  $("result").replaceChildren();
 }
 
 // ---- asking ----
 
-let asked = 0;
+let asking = new AbortController();
+
+/** Forgets what was asked and is not answered yet. */
+function stopAsking() {
+  asking.abort();
+  asking = new AbortController();
+  $("result").removeAttribute("aria-busy");
+  $("send").removeAttribute("aria-disabled");
+}
 
 async function send() {
-  const number = ++asked;
+  stopAsking();
+  const mine = asking;
   $("error").hidden = true;
   $("result").setAttribute("aria-busy", "true");
-  $("send").disabled = true;
+  // A button that is disabled would lose the focus.
+  $("send").setAttribute("aria-disabled", "true");
   const body = JSON.stringify({ inputs: inputs() });
   const sent = inputs();
   try {
-    const response = await fetch("/api/predict", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    const response = await fetch("/api/predict", { method: "POST", headers: { "Content-Type": "application/json" }, body, signal: mine.signal });
     const reply = await response.json();
-    if (number !== asked) return;
+    if (mine !== asking) return;
     if (!response.ok) fail(sentence(reply.error));
     else $("result").replaceChildren(...ANSWERS[model.info.problem](reply.outputs, sent), ...cut(reply.outputs));
   } catch {
-    if (number === asked) fail("The server does not answer: is bertkit serve still running?");
+    if (mine === asking) fail("The server does not answer: is bertkit serve still running?");
   } finally {
-    if (number === asked) {
-      $("result").removeAttribute("aria-busy");
-      $("send").disabled = false;
-    }
+    if (mine === asking) stopAsking();
   }
 }
 
@@ -262,7 +300,13 @@ function someBars(rows) {
   if (rows.length <= PLACES + 2) return [bars(rows)];
   const more = make("button", { type: "button", className: "plain", textContent: `Show all ${rows.length}` });
   const list = bars(rows.slice(0, PLACES));
-  more.addEventListener("click", () => { list.replaceWith(bars(rows)); more.remove(); });
+  more.addEventListener("click", () => {
+    const all = bars(rows);
+    list.replaceWith(all);
+    more.remove();
+    all.children[PLACES].tabIndex = -1;
+    all.children[PLACES].focus();
+  });
   return [list, more];
 }
 
@@ -272,13 +316,13 @@ const title = (text) => make("h2", { textContent: text });
 
 const ANSWERS = {
   classification: (output) => [
-    answer(words(String(output.prediction))),
-    ...someBars(byShare(output.probabilities).map((row) => ({ ...row, name: words(row.name), best: row.name === output.prediction }))),
+    answer(String(output.prediction)),
+    ...someBars(byShare(output.probabilities).map((row) => ({ ...row, best: row.name === output.prediction }))),
   ],
   multi_label: (output) => [
-    answer(output.prediction.length ? output.prediction.map(words).join(", ") : "None of the labels"),
+    answer(output.prediction.length ? output.prediction.join(", ") : "None of the labels"),
     ...someBars(byShare(output.probabilities).map((row) => ({
-      ...row, name: words(row.name), best: output.prediction.includes(row.name), edge: model.info.thresholds[model.info.labels.indexOf(row.name)],
+      ...row, best: output.prediction.includes(row.name), edge: model.info.thresholds[model.info.labels.indexOf(row.name)],
     }))),
   ],
   regression: (output) => [answer(output.prediction.toLocaleString("en", { maximumFractionDigits: 3 }))],
@@ -340,9 +384,13 @@ function tags(output) {
     make("span", { className: "tagged", title: percent(output.probabilities[n]) }, token, make("small", { textContent: output.prediction[n] }))));
 }
 
-$("form").addEventListener("submit", (event) => { event.preventDefault(); send(); });
-$("form").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); send(); }
-});
+/** Asks, unless the same is asked already. */
+function sendOnce(event) {
+  event.preventDefault();
+  if (model.info && $("send").getAttribute("aria-disabled") !== "true") send();
+}
+
+$("form").addEventListener("submit", sendOnce);
+$("form").addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) sendOnce(event); });
 $("example").addEventListener("click", showExample);
 begin();

@@ -1,0 +1,77 @@
+"""An export that is the run's model: opened in plain transformers, whole, and compared logit for logit."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+
+import bertkit.model
+from bertkit.config.schema import PretrainConfig
+from bertkit.errors import CheckpointError, refused_as
+from bertkit.train.checkpoint import latest_checkpoint, load_weights
+from bertkit.workflows.exportable import largest_difference, require_same_logits
+from bertkit.workflows.pinned import build_pinned_model
+from bertkit.workflows.runs import RunFolder
+from bertkit.workflows.source import require_sane
+
+# What belongs to an export; whatever else somebody has put there stays where it is.
+MODEL_FILES: Final = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+)
+
+
+def require_sound(run: RunFolder) -> None:
+    """Make sure that a run's export opens in plain transformers, whole, and gives the logits of the run's model.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    remedy = "the same bertkit finetune command" if run.is_finetuning() else f"bertkit export {run.path}"
+    if not run.export.is_dir():
+        raise CheckpointError(f"{run.path} has no export: run {remedy} again")
+    with refused_as(CheckpointError, f"{run.export} does not open in transformers: remove it and run {remedy} again"):
+        stock_config = AutoConfig.from_pretrained(run.export, local_files_only=True, trust_remote_code=False)
+        require_sane(stock_config)
+        architecture = stock_config.architectures[0]
+        AutoTokenizer.from_pretrained(run.export, local_files_only=True, trust_remote_code=False)
+        stock = _opened(getattr(transformers, architecture), run.export)
+        ours = _model_of(run, architecture)
+    require_same_logits(largest_difference(ours, stock))
+
+
+def model_files(folder: Path, patterns: Iterable[str] = MODEL_FILES) -> list[Path]:
+    """The files of an export, by name."""
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+
+
+def _opened(model_class: Any, folder: Path) -> PreTrainedModel:
+    loaded: Any = model_class.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True, local_files_only=True
+    )
+    model: PreTrainedModel = loaded[0].eval()
+    found = loaded[1]
+    if found["missing_keys"]:
+        raise CheckpointError(f"{folder} lacks weights, such as {sorted(found['missing_keys'])[0]}: export it again")
+    return model
+
+
+def _model_of(run: RunFolder, architecture: str) -> PreTrainedModel:
+    """What the export must equal: the last checkpoint, or, where there is none any more, itself in our classes."""
+    checkpoint = None if run.is_finetuning() else latest_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        return _opened(getattr(bertkit.model, architecture.replace("Bert", "BertKit", 1)), run.export)
+    model: PreTrainedModel = build_pinned_model(run.read_config(PretrainConfig), run).eval()
+    load_weights(checkpoint, model)
+    return model
