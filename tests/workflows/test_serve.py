@@ -493,7 +493,7 @@ def test_a_client_that_goes_away_in_the_middle_leaves_no_trace_of_a_bug(heads, c
 
 def test_a_missing_package_names_what_to_install(monkeypatch):
     monkeypatch.setattr(serving, "is_installed", lambda name: name != "uvicorn")
-    with pytest.raises(ConfigError, match=r"needs uvicorn, which is not installed: pip install 'bertkit\[serve\]'"):
+    with pytest.raises(ConfigError, match=r"needs uvicorn, which is not installed: pip install uvicorn"):
         serve("anything")
 
 

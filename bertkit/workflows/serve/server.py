@@ -107,7 +107,7 @@ def _has_mask_head(source: str) -> bool:
         config = open_bert_config(source)
     except ConfigError as error:
         # Here the model is an argument.
-        raise ConfigError(str(error).removeprefix("--from ")) from error
+        raise ConfigError(str(error)) from error
     return str(next(iter(config.architectures or []), "")).endswith(_MASK_HEADS)
 
 
@@ -120,7 +120,7 @@ def _shown(name: str, host: str) -> str:
 def _require_packages() -> None:
     if missing := [name for name in PACKAGES if not is_installed(name)]:
         raise ConfigError(
-            f"bertkit serve needs {' and '.join(missing)}, which is not installed: pip install 'bertkit[serve]'"
+            f"bertkit serve needs {' and '.join(missing)}, which is not installed: pip install {' '.join(missing)}"
         )
 
 
