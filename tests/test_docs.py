@@ -212,7 +212,7 @@ def test_the_forms_of_issues_are_valid_and_ask_for_what_doctor_says():
 @pytest.fixture
 def generate(monkeypatch):
     """The hook of the site's build."""
-    pytest.importorskip("mkdocs", reason="needs pip install 'bertkit[docs]'")
+    pytest.importorskip("mkdocs", reason="needs pip install '.[docs]'")
     monkeypatch.syspath_prepend(DOCS)
     return importlib.import_module("generate")
 
@@ -255,8 +255,8 @@ def test_links_to_files_of_the_repository_become_pages_or_names(generate, link, 
 
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_without_a_network(tmp_path):
-    pytest.importorskip("material", reason="needs pip install 'bertkit[docs]'")
-    pytest.importorskip("mkdocstrings", reason="needs pip install 'bertkit[docs]'")
+    pytest.importorskip("material", reason="needs pip install '.[docs]'")
+    pytest.importorskip("mkdocstrings", reason="needs pip install '.[docs]'")
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "https_proxy": "http://127.0.0.1:9"}
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
