@@ -22,20 +22,24 @@ from .configuration_bertkit import BertKitConfig
 from .convert import to_stock
 from .losses import pretraining_correct, pretraining_counts, pretraining_losses
 from .modeling_bertkit import (
+    BertKitForCausalLM,
     BertKitForMaskedLM,
-    BertKitForMultipleChoice,
     BertKitForNextSentencePrediction,
     BertKitForPreTraining,
+    BertKitModel,
+    BertKitPreTrainedModel,
+)
+from .modeling_heads import (
+    BertKitForMultipleChoice,
     BertKitForQuestionAnswering,
     BertKitForSequenceClassification,
     BertKitForTokenClassification,
-    BertKitModel,
-    BertKitPreTrainedModel,
 )
 from .outputs import BertKitForPreTrainingOutput
 
 __all__ = [
     "BertKitConfig",
+    "BertKitForCausalLM",
     "BertKitForMaskedLM",
     "BertKitForMultipleChoice",
     "BertKitForNextSentencePrediction",

@@ -20,53 +20,64 @@ from .packing import Layout, packed_layout
 
 logger = logging.getLogger(__name__)
 
-# (qkv_T3NH, layout, dropout) -> context_TNH, weights_BNSS or None
-Backend = Callable[[Tensor, Layout, float], tuple[Tensor, Tensor | None]]
+# (qkv_T3NH, layout, dropout, causal) -> context_TNH, weights_BNSS or None
+Backend = Callable[[Tensor, Layout, float, bool], tuple[Tensor, Tensor | None]]
 
 
 def attend(
-    qkv_T3NH: Tensor, layout: Layout, *, implementation: str, dropout: float = 0.0
+    qkv_T3NH: Tensor, layout: Layout, *, implementation: str, dropout: float = 0.0, causal: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """Let every token attend to the tokens of its own instance (Devlin et al. 2019, section 3; Vaswani et al. 2017).
 
-    qkv_T3NH: queries, keys and values, of more tokens than `layout` has if the last ones stand for nothing; returns
-    contexts [T, N, H] and, from `eager`, the weights [B, N, S, S] in rows.
+    qkv_T3NH: queries, keys and values, of more tokens than `layout` has if the last ones stand for nothing; causal: a
+    token sees itself and those before it only. Returns contexts [T, N, H] and, from `eager`, the weights [B, N, S, S]
+    in rows.
     """
-    return BACKENDS[implementation](qkv_T3NH, layout, dropout)
+    return BACKENDS[implementation](qkv_T3NH, layout, dropout, causal)
 
 
-def eager_attention(qkv_T3NH: Tensor, layout: Layout, dropout: float) -> tuple[Tensor, Tensor | None]:
+def eager_attention(
+    qkv_T3NH: Tensor, layout: Layout, dropout: float, causal: bool = False
+) -> tuple[Tensor, Tensor | None]:
     """Attention written out, for its weights and as the reference of the other backends."""
-    context_BNSH, weights_BNSS = _written_out(*_rows(qkv_T3NH[: layout.num_tokens], layout), layout.mask, dropout)
+    rows = _rows(qkv_T3NH[: layout.num_tokens], layout)
+    context_BNSH, weights_BNSS = _written_out(*rows, _visible(layout, causal, qkv_T3NH.device), dropout)
     context_TNH = layout.to_tokens(context_BNSH.transpose(1, 2))
     return F.pad(context_TNH, (0, 0, 0, 0, 0, qkv_T3NH.shape[0] - layout.num_tokens)), weights_BNSS
 
 
-def sdpa_attention(qkv_T3NH: Tensor, layout: Layout, dropout: float) -> tuple[Tensor, Tensor | None]:
+def sdpa_attention(
+    qkv_T3NH: Tensor, layout: Layout, dropout: float, causal: bool = False
+) -> tuple[Tensor, Tensor | None]:
     """Attention by torch's fused kernels, or written out where that is faster; returns no weights."""
     if _varlen_takes(qkv_T3NH, layout, dropout):
-        return varlen_attention(qkv_T3NH, layout), None
+        return varlen_attention(qkv_T3NH, layout, causal=causal), None
     if layout.parts:
         sizes = [part.num_tokens for part in layout.parts]
         *tokens, rest = qkv_T3NH.split([*sizes, qkv_T3NH.shape[0] - layout.num_tokens])
-        contexts = [sdpa_attention(qkv, part, dropout)[0] for qkv, part in zip(tokens, layout.parts, strict=True)]
+        parts = zip(tokens, layout.parts, strict=True)
+        contexts = [sdpa_attention(qkv, part, dropout, causal)[0] for qkv, part in parts]
         return torch.cat([*contexts, torch.zeros_like(rest[:, 0])]), None
     query, key, value = _rows(qkv_T3NH, layout)
+    mask = _visible(layout, causal, query.device)
     if _written_out_is_faster(query, dropout):
-        context_BNSH, _ = _written_out(query, key, value, layout.mask, dropout)
+        context_BNSH, _ = _written_out(query, key, value, mask, dropout)
     else:
-        mask = layout.mask if layout.mask is None or layout.mask.dtype == torch.bool else layout.mask.to(query.dtype)
+        mask = mask if mask is None or mask.dtype == torch.bool else mask.to(query.dtype)
         context_BNSH = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     return layout.to_tokens(context_BNSH.transpose(1, 2)), None
 
 
-def varlen_attention(qkv_T3NH: Tensor, layout: Layout) -> Tensor:
+def varlen_attention(qkv_T3NH: Tensor, layout: Layout, *, causal: bool = False) -> Tensor:
     """Attention by torch's kernel for sequences of any length: 16 bits, CUDA, no dropout; contexts [T, N, H]."""
     from torch.nn.attention.varlen import varlen_attn
 
     query, key, value = qkv_T3NH.unbind(1)
     bounds, longest = layout.cu_seqlens, layout.row_length
-    context_TNH: Tensor = varlen_attn(query, key, value, bounds, bounds, longest, longest)  # type: ignore[assignment]
+    window = (-1, 0 if causal else -1)
+    context_TNH: Tensor = varlen_attn(  # type: ignore[assignment]
+        query, key, value, bounds, bounds, longest, longest, window_size=window
+    )
     return context_TNH
 
 
@@ -76,6 +87,20 @@ BACKENDS: dict[str, Backend] = {"eager": eager_attention, "sdpa": sdpa_attention
 def _rows(qkv_T3NH: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
     query, key, value = layout.to_rows(qkv_T3NH).permute(2, 0, 3, 1, 4).unbind(0)
     return query, key, value
+
+
+def _visible(layout: Layout, causal: bool, device: torch.device) -> Tensor | None:
+    """What each query may see: `layout.mask`, and where attention is causal, of that only what is not behind it."""
+    if not causal:
+        return layout.mask
+    earlier_SS = torch.ones(layout.row_length, layout.row_length, dtype=torch.bool, device=device).tril()
+    if layout.mask is None or layout.form != "rows":
+        # Rows of packed tokens hold their padding at the end, where no token looks.
+        return earlier_SS
+    if layout.mask.dtype != torch.bool:
+        return layout.mask.masked_fill(~earlier_SS, torch.finfo(layout.mask.dtype).min)
+    # Padding in front sees itself, or its weights would be no numbers and its gradients neither.
+    return (layout.mask & earlier_SS) | torch.eye(layout.row_length, dtype=torch.bool, device=device)
 
 
 def _written_out(
@@ -112,8 +137,15 @@ def _varlen_works(device: torch.device, dtype: torch.dtype, head_size: int) -> b
     layout = packed_layout(bounds, 5, 8)
     try:
         with torch.no_grad():
-            found, (expected, _) = varlen_attention(values, layout), eager_attention(values, layout, 0.0)
-            works = torch.allclose(found, expected, rtol=0.05, atol=0.05)
+            works = all(
+                torch.allclose(
+                    varlen_attention(values, layout, causal=causal),
+                    eager_attention(values, layout, 0.0, causal)[0],
+                    rtol=0.05,
+                    atol=0.05,
+                )
+                for causal in (False, True)
+            )
     except (ImportError, RuntimeError) as error:
         logger.info("attention lays its tokens out in rows: %s", error)
         return False

@@ -10,6 +10,10 @@ from transformers import PreTrainedConfig
 class BertKitConfig(PreTrainedConfig):
     """The shape of a bertkit BERT: the fields and defaults of `BertConfig` (Devlin et al. 2019, section 3).
 
+    is_decoder: a token sees those before it only (left-to-right, as OpenAI GPT). pooled_token: 'first', BERT's [CLS],
+    or 'last', the one that has seen everything where tokens see no later ones. bilstm: what a fine-tuning head has
+    between the encoder and its classifier (`BiLSTMReader`); None: nothing.
+
     A folder or Hub repository of a stock `bert` opens as one too.
     """
 
@@ -32,6 +36,9 @@ class BertKitConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = None
     classifier_dropout: float | int | None = None
     tie_word_embeddings: bool = True
+    is_decoder: bool = False
+    pooled_token: str = "first"
+    bilstm: dict[str, Any] | None = None
 
     @classmethod
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -46,12 +53,14 @@ class BertKitConfig(PreTrainedConfig):
         """The dropout before a classifier: `classifier_dropout`, or the hidden one where that is None."""
         return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
 
-    def check_is_encoder(self) -> None:
-        """Raise ValueError for a shape that cannot be built, or for a decoder, which bertkit is not."""
+    def check_is_possible(self) -> None:
+        """Raise ValueError for a shape that cannot be built."""
         if self.hidden_size % self.num_attention_heads != 0:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}: "
                 "make it one"
             )
-        if getattr(self, "is_decoder", False) or getattr(self, "add_cross_attention", False):
-            raise ValueError("bertkit is an encoder: set is_decoder and add_cross_attention to False")
+        if getattr(self, "add_cross_attention", False):
+            raise ValueError("bertkit reads one text: set add_cross_attention to False")
+        if self.pooled_token not in ("first", "last"):
+            raise ValueError(f"pooled_token {self.pooled_token!r} is neither 'first' nor 'last'")

@@ -37,11 +37,15 @@ NAMES = ENCODER_NAMES + MLM_NAMES + NSP_NAMES
 HEAD_NAMES = {
     "BertKitForPreTraining": MLM_NAMES + NSP_NAMES,
     "BertKitForMaskedLM": MLM_NAMES,
+    "BertKitForCausalLM": MLM_NAMES,
     "BertKitForNextSentencePrediction": NSP_NAMES,
 }
 
 STOCK_QKV = ("attention.self.query", "attention.self.key", "attention.self.value")
 QKV = "attention.qkv"
+
+# Stock classes that are called otherwise than ours with another prefix.
+STOCK_CLASSES = {"BertKitForCausalLM": "BertLMHeadModel"}
 
 # Names of the first TensorFlow conversions, still met on the Hub.
 LEGACY_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
@@ -84,7 +88,7 @@ def to_stock_state_dict(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_stock_config(config: BertConfig) -> BertKitConfig:
-    """Take a stock `BertConfig` as a bertkit one; raises ValueError for a decoder."""
+    """Take a stock `BertConfig` as a bertkit one."""
     return BertKitConfig(**_fields(config))
 
 
@@ -93,16 +97,45 @@ def to_stock_config(config: PreTrainedConfig) -> BertConfig:
     fields = _fields(config)
     if config.architectures:
         fields["architectures"] = [stock_class_name(name) for name in config.architectures]
+    # Stock BERT has neither; where the first stays it is for us, when a head is put on this encoder.
+    for name, of_stock in (("pooled_token", "first"), ("bilstm", None)):
+        if fields.get(name) == of_stock:
+            fields.pop(name, None)
     return BertConfig(**fields)
 
 
 def stock_class_name(name: str) -> str:
     """The name of the stock class beside a bertkit class: BertKitForMaskedLM -> BertForMaskedLM."""
-    return name.replace("BertKit", "Bert", 1)
+    return STOCK_CLASSES.get(name) or name.replace("BertKit", "Bert", 1)
+
+
+def own_class_name(name: str) -> str:
+    """The name of the bertkit class beside a stock class: the inverse of the above; a bertkit class keeps its own."""
+    own = {stock: ours for ours, stock in STOCK_CLASSES.items()}.get(name)
+    if own is not None or not name.startswith("Bert") or name.startswith("BertKit"):
+        return own or name
+    return name.replace("Bert", "BertKit", 1)
+
+
+def why_not_stock(model: PreTrainedModel) -> str | None:
+    """Say why no stock class gives the logits of a model, as the end of a sentence; None where one does."""
+    if model.config.model_type != BertKitConfig.model_type:
+        return "transformers has no model of two LSTMs"
+    if model.config.bilstm is not None:
+        return "transformers has no BERT with a BiLSTM above it"
+    encoder = getattr(model, model.base_model_prefix, model)
+    if model.config.pooled_token != "first" and encoder.pooler is not None:
+        return "its head reads the last token, which has seen all others, and that of stock BERT the first"
+    return None
 
 
 def to_stock(model: PreTrainedModel) -> PreTrainedModel:
-    """Build the stock transformers model of the same head with the same weights, on the CPU and in the same dtype."""
+    """Build the stock transformers model of the same head with the same weights, on the CPU and in the same dtype.
+
+    Raises ValueError where no stock class gives the same logits (`why_not_stock`).
+    """
+    if why := why_not_stock(model):
+        raise ValueError(f"{type(model).__name__} has no counterpart in transformers: {why}")
     stock_class = getattr(transformers, stock_class_name(type(model).__name__))
     config = to_stock_config(model.config)
     pooled = {"add_pooling_layer": model.pooler is not None} if stock_class is transformers.BertModel else {}

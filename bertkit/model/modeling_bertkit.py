@@ -1,4 +1,4 @@
-"""BERT as in the paper (Devlin et al. 2019), in the paper's order, over packed tokens.
+"""BERT as in the paper (Devlin et al. 2019), in the paper's order, over packed tokens: the encoder and pre-training.
 
 Shape letters: B rows, S row length, T packed tokens, I instances, M masked positions, D hidden, N heads, H head size,
 F feed-forward, V vocabulary, C classes.
@@ -15,7 +15,7 @@ Every class has two doors to one forward:
 # mypy: disallow-untyped-decorators=False
 # Annotations must stay objects, not strings: transformers reads them to learn which outputs a forward can record.
 from dataclasses import replace
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -23,14 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import (
-    BaseModelOutputWithPooling,
-    MultipleChoiceModelOutput,
-    NextSentencePredictorOutput,
-    QuestionAnsweringModelOutput,
-    SequenceClassifierOutput,
-    TokenClassifierOutput,
-)
+from transformers.modeling_outputs import BaseModelOutputWithPooling, NextSentencePredictorOutput
 from transformers.utils.generic import ModelOutput, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
@@ -38,33 +31,14 @@ from .attention import attend
 from .configuration_bertkit import BertKitConfig
 from .convert import register_conversions
 from .dropout import Dropout
+from .kwargs import BertKitKwargs
 from .linear import Linear
-from .losses import IGNORED, problem_type_of, sequence_loss, span_loss
+from .losses import IGNORED
 from .outputs import BertKitForPreTrainingOutput, BertKitMaskedLMOutput, Encoded
 from .packing import Layout, layout_of, rounded_up, the_one_given
 from .vocabulary_loss import vocabulary_loss
 
 register_conversions()  # here, since this file also travels alone, beside weights that are opened by their own code
-
-
-class BertKitKwargs(TypedDict, total=False):
-    """What every forward takes beside its own arguments: transformers' switches, and the packed door's boundaries.
-
-    cu_seqlens: [I + 1] int32, where each instance starts and, last, T; max_seqlen: the longest instance's length;
-    masked_positions: [M] int64 into T, where a masked LM head predicts (everywhere without it); masked_labels: [M], the
-    words there: with them it gives the summed loss `mlm_sum` and `mlm_correct`, and forms no logits.
-    transformers' own names for them, `cu_seq_lens_q` and `max_length_q` (with `input_ids` [1, T]), mean the same.
-    """
-
-    output_hidden_states: bool | int | list[int] | None
-    output_attentions: bool | None
-    return_dict: bool | None
-    cu_seqlens: Tensor | None
-    max_seqlen: int | None
-    masked_positions: Tensor | None
-    masked_labels: Tensor | None
-    cu_seq_lens_q: Tensor | None
-    max_length_q: int | None
 
 
 # ---- the encoder: section 3, "Model Architecture" and "Input/Output Representations" ----
@@ -120,6 +94,7 @@ class BertKitAttention(nn.Module):
             layout,
             implementation=self.config._attn_implementation or "eager",
             dropout=self.config.attention_probs_dropout_prob if self.training else 0.0,
+            causal=self.config.is_decoder,
         )
         projected_TD = self.dropout(self.out(context_TNH.flatten(1)))
         return self.LayerNorm(hidden_TD + projected_TD), weights_BNSS
@@ -160,14 +135,14 @@ class BertKitLayer(GradientCheckpointingLayer):
 
 
 class BertKitPooler(nn.Module):
-    """The first token's hidden state through a tanh layer: one vector an instance (the paper's C)."""
+    """One token's hidden state through a tanh layer: one vector an instance (the paper's C)."""
 
     def __init__(self, config: BertKitConfig) -> None:
         super().__init__()
         self.dense = Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, first_ID: Tensor) -> Tensor:
-        return torch.tanh(self.dense(first_ID))
+    def forward(self, hidden_ID: Tensor) -> Tensor:
+        return torch.tanh(self.dense(hidden_ID))
 
 
 # ---- the heads of pre-training: section 3.1 ----
@@ -212,7 +187,8 @@ class BertKitPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     # Every loss here is a mean over its own batch, so Trainer must divide it by the accumulation steps itself.
     accepts_loss_kwargs = False
-    bert: nn.Module  # the encoder of a class with a head
+    encoder_class: type[PreTrainedModel]  # of the classes with a head: BertKitModel
+    bert: nn.Module  # that encoder
     _no_split_modules = ["BertKitEmbeddings", "BertKitLayer"]  # noqa: RUF012
     _supports_sdpa = True
     _can_record_outputs = {"hidden_states": BertKitLayer, "attentions": BertKitAttention}  # noqa: RUF012
@@ -250,7 +226,7 @@ class BertKitModel(BertKitPreTrainedModel):
 
     def __init__(self, config: BertKitConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
-        config.check_is_encoder()
+        config.check_is_possible()
         self.embeddings = BertKitEmbeddings(config)
         self.layers = nn.ModuleList([BertKitLayer(config) for _ in range(config.num_hidden_layers)])
         self.pooler = BertKitPooler(config) if add_pooling_layer else None
@@ -289,12 +265,16 @@ class BertKitModel(BertKitPreTrainedModel):
         for layer in self.layers:
             hidden = layer(hidden, inside)
         hidden_TD = layout.inward(hidden) if recorded else hidden[: embeddings_TD.shape[0]]
-        pooled_ID = None if self.pooler is None else self.pooler(hidden_TD.index_select(0, layout.first_token_I))
+        pooled_I = layout.last_token_I if self.config.pooled_token == "last" else layout.first_token_I
+        pooled_ID = None if self.pooler is None else self.pooler(hidden_TD.index_select(0, pooled_I))
         states = hidden if recorded else layout.outward(hidden_TD)
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled_ID)
 
 
-class _LabelledModel(BertKitPreTrainedModel):
+BertKitPreTrainedModel.encoder_class = BertKitModel
+
+
+class LabelledModel(BertKitPreTrainedModel):
     """A model with one head and one kind of labels: the encoder runs, then `_score` makes of it a loss and logits."""
 
     output_class: type[ModelOutput]
@@ -342,8 +322,11 @@ class _TiedToWordEmbeddings(BertKitPreTrainedModel):
             logits_MV = self.mlm_head(hidden_MD)
             return {"loss": None if labels is None else F.cross_entropy(logits_MV, labels), "logits": logits_MV}
         logits_TV = self.mlm_head(encoded.hidden_TD)
-        loss = None if labels is None else F.cross_entropy(logits_TV, encoded.layout.inward(labels))
+        loss = None if labels is None else F.cross_entropy(logits_TV, self._targets(encoded.layout, labels))
         return {"loss": loss, "logits": encoded.layout.outward(logits_TV)}
+
+    def _targets(self, layout: Layout, labels: Tensor) -> Tensor:
+        return layout.inward(labels)
 
 
 class BertKitForPreTraining(_TiedToWordEmbeddings):
@@ -351,7 +334,7 @@ class BertKitForPreTraining(_TiedToWordEmbeddings):
 
     def __init__(self, config: BertKitConfig) -> None:
         super().__init__(config)
-        self.bert = BertKitModel(config)
+        self.bert = self.encoder_class(config)
         self.mlm_head = BertKitMaskedLMHead(config)
         self.nsp_head = Linear(config.hidden_size, 2)
         self.post_init()
@@ -386,165 +369,50 @@ class BertKitForPreTraining(_TiedToWordEmbeddings):
         )
 
 
-class BertKitForMaskedLM(_TiedToWordEmbeddings, _LabelledModel):
+class BertKitForMaskedLM(_TiedToWordEmbeddings, LabelledModel):
     """BERT with the masked LM head (section 3.1, task 1): logits [B, S, V] or [M, V]; labels [B, S] or [M]."""
 
     output_class = BertKitMaskedLMOutput
 
     def __init__(self, config: BertKitConfig) -> None:
         super().__init__(config)
-        self.bert = BertKitModel(config, add_pooling_layer=False)
+        self.bert = self.encoder_class(config, add_pooling_layer=False)
         self.mlm_head = BertKitMaskedLMHead(config)
         self.post_init()
 
 
-class BertKitForNextSentencePrediction(_LabelledModel):
+class BertKitForCausalLM(_TiedToWordEmbeddings, LabelledModel):
+    """BERT read from left to right (`config.is_decoder`), as transformers' `BertLMHeadModel`: logits [B, S, V].
+
+    labels [B, S] or [T]: the words themselves, each predicted from the token before it; -100: not predicted. With
+    `masked_positions`, each label [M] is the word that follows there.
+    """
+
+    output_class = BertKitMaskedLMOutput
+
+    def __init__(self, config: BertKitConfig) -> None:
+        super().__init__(config)
+        if not config.is_decoder:
+            raise ValueError("a model that predicts the next word must not see it: set is_decoder to True")
+        self.bert = self.encoder_class(config, add_pooling_layer=False)
+        self.mlm_head = BertKitMaskedLMHead(config)
+        self.post_init()
+
+    def _targets(self, layout: Layout, labels: Tensor) -> Tensor:
+        return layout.inward(labels).roll(-1, 0).index_fill(0, layout.last_token_I.long(), IGNORED)
+
+
+class BertKitForNextSentencePrediction(LabelledModel):
     """BERT with the next sentence head (section 3.1, task 2): logits [I, 2]; labels [I], 0 where B follows A."""
 
     output_class = NextSentencePredictorOutput
 
     def __init__(self, config: BertKitConfig) -> None:
         super().__init__(config)
-        self.bert = BertKitModel(config)
+        self.bert = self.encoder_class(config)
         self.nsp_head = Linear(config.hidden_size, 2)
         self.post_init()
 
     def _score(self, encoded: Encoded, labels: Tensor | None) -> dict[str, Tensor | None]:
         logits_I2 = self.nsp_head(encoded.pooled_ID)
         return {"loss": None if labels is None else F.cross_entropy(logits_I2, labels.view(-1)), "logits": logits_I2}
-
-
-# ---- the heads of fine-tuning: section 3.2 and figure 4 ----
-
-
-class BertKitForSequenceClassification(_LabelledModel):
-    """BERT with a classifier or regressor on the pooled vector (section 4.1): logits [I, C].
-
-    labels: [I] of ids or of numbers, or [I, C], as `config.problem_type` says or, if it is None, their type.
-    """
-
-    output_class = SequenceClassifierOutput
-
-    def __init__(self, config: BertKitConfig) -> None:
-        super().__init__(config)
-        self.num_labels = _num_labels(config)
-        self.bert = BertKitModel(config)
-        self.dropout = Dropout(config.head_dropout)
-        self.classifier = Linear(config.hidden_size, self.num_labels)
-        self.post_init()
-
-    def _score(self, encoded: Encoded, labels: Tensor | None) -> dict[str, Tensor | None]:
-        logits_IC = self.classifier(self.dropout(encoded.pooled_ID))
-        if labels is None:
-            return {"logits": logits_IC}
-        if self.config.problem_type is None:
-            self.config.problem_type = problem_type_of(self.num_labels, labels)
-        return {"loss": sequence_loss(logits_IC, labels, self.config.problem_type), "logits": logits_IC}
-
-
-class BertKitForTokenClassification(_LabelledModel):
-    """BERT with a classifier on every token (section 5.3): logits [B, S, C] or [T, C]; labels [B, S] or [T]."""
-
-    output_class = TokenClassifierOutput
-
-    def __init__(self, config: BertKitConfig) -> None:
-        super().__init__(config)
-        self.num_labels = _num_labels(config)
-        self.bert = BertKitModel(config, add_pooling_layer=False)
-        self.dropout = Dropout(config.head_dropout)
-        self.classifier = Linear(config.hidden_size, self.num_labels)
-        self.post_init()
-
-    def _score(self, encoded: Encoded, labels: Tensor | None) -> dict[str, Tensor | None]:
-        logits_TC = self.classifier(self.dropout(encoded.hidden_TD))
-        loss = None if labels is None else F.cross_entropy(logits_TC, encoded.layout.inward(labels))
-        return {"loss": loss, "logits": encoded.layout.outward(logits_TC)}
-
-
-class BertKitForQuestionAnswering(BertKitPreTrainedModel):
-    """BERT with the scores of a span's start and end at every token (section 4.2)."""
-
-    def __init__(self, config: BertKitConfig) -> None:
-        super().__init__(config)
-        self.num_labels = _num_labels(config)
-        self.bert = BertKitModel(config, add_pooling_layer=False)
-        self.qa_outputs = Linear(config.hidden_size, self.num_labels)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        start_positions: Tensor | None = None,
-        end_positions: Tensor | None = None,
-        **kwargs: Unpack[BertKitKwargs],
-    ) -> tuple[Tensor, ...] | QuestionAnsweringModelOutput:
-        """Score starts and ends [B, S], or [T] packed; positions [I] count within their row or instance."""
-        encoded = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
-        start_T, end_T = self.qa_outputs(encoded.hidden_TD).unbind(-1)
-        lowest = torch.finfo(start_T.dtype).min
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            start_loss = span_loss(encoded.layout.to_rows(start_T, fill=lowest), start_positions)
-            loss = (start_loss + span_loss(encoded.layout.to_rows(end_T, fill=lowest), end_positions)) / 2
-        return QuestionAnsweringModelOutput(
-            loss=loss,
-            start_logits=encoded.layout.outward(start_T, fill=lowest),
-            end_logits=encoded.layout.outward(end_T, fill=lowest),
-            **encoded.recorded(),
-        )
-
-
-class BertKitForMultipleChoice(BertKitPreTrainedModel):
-    """BERT with one score for each pairing of a context and a choice (section 4.4)."""
-
-    def __init__(self, config: BertKitConfig) -> None:
-        super().__init__(config)
-        self.bert = BertKitModel(config)
-        self.dropout = Dropout(config.head_dropout)
-        self.classifier = Linear(config.hidden_size, 1)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        num_choices: int | None = None,
-        **kwargs: Unpack[BertKitKwargs],
-    ) -> tuple[Tensor, ...] | MultipleChoiceModelOutput:
-        """Score the choices of [B, choices, S], or of packed [T] by `num_choices`; labels [B]: the right one."""
-        if num_choices is None:
-            num_choices = _num_choices(input_ids, inputs_embeds)
-        input_ids, attention_mask = _flat_choices(input_ids, 3), _flat_choices(attention_mask, 3)
-        token_type_ids, position_ids = _flat_choices(token_type_ids, 3), _flat_choices(position_ids, 3)
-        inputs_embeds = _flat_choices(inputs_embeds, 4)
-        encoded = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
-        logits = self.classifier(self.dropout(encoded.pooled_ID)).view(-1, num_choices)
-        loss = None if labels is None else F.cross_entropy(logits, labels)
-        return MultipleChoiceModelOutput(loss=loss, logits=logits, **encoded.recorded())
-
-
-def _num_labels(config: BertKitConfig) -> int:
-    # transformers allows a config without labels; two are its default.
-    return config.num_labels or 2
-
-
-def _num_choices(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> int:
-    if input_ids is not None and input_ids.dim() == 3:
-        return input_ids.shape[1]
-    if inputs_embeds is not None and inputs_embeds.dim() == 4:
-        return inputs_embeds.shape[1]
-    raise ValueError("packed multiple choice needs num_choices, the number of choices that follow one another")
-
-
-def _flat_choices(given: Tensor | None, rank: int) -> Tensor | None:
-    return given.flatten(0, 1) if given is not None and given.dim() == rank else given

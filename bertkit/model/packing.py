@@ -51,6 +51,14 @@ class Layout:
         """T."""
         return self.num_rows * self.row_length if self.slots_T is None else self.slots_T.shape[0]
 
+    @property
+    def last_token_I(self) -> Tensor:
+        """The last token of every instance, beside `first_token_I`."""
+        if self.padding_BS is None:
+            return (self.cu_seqlens[1:] - 1).clamp(min=0)
+        behind_B = (~self.padding_BS).flip(1).int().argmax(dim=1)
+        return self.cu_seqlens[1:] - 1 - behind_B
+
     def to_rows(self, tokens_T: Tensor, fill: float = 0.0) -> Tensor:
         """Lay packed tokens [T, ...] out as rows [B, S, ...], with `fill` in the slots that hold none."""
         if self.slots_T is None:

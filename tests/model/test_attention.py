@@ -7,6 +7,7 @@ from bertkit.model.attention import BACKENDS, attend
 from bertkit.model.packing import Layout, packed_layout, padded_layout
 
 LENGTHS = (3, 1, 2)
+CPU = torch.device("cpu")
 CU_SEQLENS = torch.tensor([0, 3, 4, 6], dtype=torch.int32)
 
 
@@ -16,6 +17,7 @@ def layouts() -> dict[str, Layout]:
         "full": packed_layout(torch.tensor([0, 3, 6], dtype=torch.int32), 3, 6),
         "custom": padded_layout(2, 3, torch.tril(torch.ones(2, 3, 3)), device=torch.device("cpu")),
         "additive": padded_layout(2, 3, -torch.rand(2, 1, 3, 3), device=torch.device("cpu")),
+        "padded in front": padded_layout(3, 3, torch.tensor([[0, 1, 1], [1, 1, 1], [0, 0, 1]]), device=CPU),
     }
 
 
@@ -23,16 +25,18 @@ def qkv(dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.randn(6, 3, 2, 4, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
 
 
-@pytest.mark.parametrize("case", ["ragged", "full", "custom", "additive"])
+@pytest.mark.parametrize("case", ["ragged", "full", "custom", "additive", "padded in front"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_every_backend_equals_eager_in_values_and_gradients(case: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("causal", [False, True])
+def test_every_backend_equals_eager_in_values_and_gradients(case: str, dtype: torch.dtype, causal: bool) -> None:
     layout, tolerance = layouts()[case], {"atol": 1e-6, "rtol": 1e-5} if dtype == torch.float32 else {}
     expected_qkv = qkv(dtype)
-    expected, _ = attend(expected_qkv, layout, implementation="eager")
+    expected, _ = attend(expected_qkv, layout, implementation="eager", causal=causal)
+    assert expected.isfinite().all()
     expected.square().sum().backward()
     for name in BACKENDS:
         given = qkv(dtype)
-        context, _ = attend(given, layout, implementation=name)
+        context, _ = attend(given, layout, implementation=name, causal=causal)
         context.square().sum().backward()
         torch.testing.assert_close(context, expected, **tolerance)
         torch.testing.assert_close(given.grad, expected_qkv.grad, **tolerance)
@@ -46,6 +50,18 @@ def test_packed_attention_equals_each_instance_alone(implementation: str) -> Non
         query, key, value = given[start : start + length].transpose(0, 2).unbind(1)
         alone = (query @ key.transpose(1, 2) / 2).softmax(-1) @ value
         torch.testing.assert_close(context[start : start + length], alone.transpose(0, 1), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("implementation", sorted(BACKENDS))
+@pytest.mark.parametrize("case", ["ragged", "padded in front"])
+def test_causal_attention_is_that_of_each_prefix_alone(implementation: str, case: str) -> None:
+    given, layout = qkv(), layouts()[case]
+    context, _ = attend(given, layout, implementation=implementation, causal=True)
+    for start, stop in zip(layout.cu_seqlens[:-1], layout.cu_seqlens[1:], strict=True):
+        for end in range(start + 1, stop + 1):
+            query, key, value = given[start:end].transpose(0, 2).unbind(1)
+            alone = (query[:, -1:] @ key.transpose(1, 2) / 2).softmax(-1) @ value
+            torch.testing.assert_close(context[end - 1], alone[:, 0], atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("implementation", sorted(BACKENDS))

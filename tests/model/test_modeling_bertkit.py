@@ -236,8 +236,10 @@ def test_a_loss_is_the_sum_of_the_terms_with_labels(tiny_config, padded) -> None
 def test_impossible_shapes_name_the_fix(tiny_config, padded) -> None:
     with pytest.raises(ValueError, match="hidden_size 16 is not a multiple of num_attention_heads 3"):
         BertKitModel(BertKitConfig(hidden_size=16, num_attention_heads=3))
-    with pytest.raises(ValueError, match="bertkit is an encoder"):
-        BertKitModel(BertKitConfig(is_decoder=True))
+    with pytest.raises(ValueError, match="add_cross_attention"):
+        BertKitModel(BertKitConfig(is_decoder=True, add_cross_attention=True))
+    with pytest.raises(ValueError, match="pooled_token 'middle' is neither"):
+        BertKitModel(BertKitConfig(pooled_token="middle"))
     with pytest.raises(ValueError, match="17 tokens exceeds max_position_embeddings 16"):
         build(BertKitModel, tiny_config)(torch.ones(1, 17, dtype=torch.long))
     with pytest.raises(ValueError, match="masked_positions count packed tokens"):

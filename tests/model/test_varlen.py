@@ -12,21 +12,31 @@ BOUNDS = torch.tensor([0, 4, 6, 13], dtype=torch.int32)
 LAYOUT = packed_layout(BOUNDS, 7, 13)
 
 
-def instance_by_instance(query, key, value, bounds, _, longest, __):
+def instance_by_instance(query, key, value, bounds, _, longest, __, *, window_size):
     """A stand-in with the kernel's signature: plain attention inside each pair of boundaries."""
     assert (bounds.dtype, longest) == (torch.int32, int(bounds.diff().max()))
+    unseen = {(-1, -1): 0.0, (-1, 0): -torch.inf}[window_size]
+
+    def weights(q, k):
+        scores = q.transpose(0, 1) @ k.permute(1, 2, 0) * q.shape[-1] ** -0.5
+        return torch.softmax(scores + torch.full(scores.shape[1:], unseen).triu(1).nan_to_num(0.0, neginf=-1e9), -1)
+
     pieces = [
-        torch.softmax(q.transpose(0, 1) @ k.permute(1, 2, 0) * q.shape[-1] ** -0.5, -1) @ v.transpose(0, 1)
+        weights(q, k).to(v.dtype) @ v.transpose(0, 1)
         for q, k, v in zip(*(tensor.split(bounds.diff().tolist()) for tensor in (query, key, value)), strict=True)
     ]
     return torch.cat([piece.transpose(0, 1) for piece in pieces])
 
 
-def broken(*_):
+def blind_to_causality(*given, window_size):
+    return instance_by_instance(*given, window_size=(-1, -1))
+
+
+def broken(*_, **__):
     raise RuntimeError("no kernel image is available")
 
 
-def wrong(query, *_):
+def wrong(query, *_, **__):
     return torch.ones_like(query)
 
 
@@ -44,14 +54,18 @@ def kernel(monkeypatch):
     answers.cache_clear()
 
 
-def test_it_is_given_boundaries_and_equals_the_other_backends(kernel) -> None:
+@pytest.mark.parametrize("causal", [False, True])
+def test_it_is_given_boundaries_and_equals_the_other_backends(kernel, causal) -> None:
     kernel(instance_by_instance)
     qkv = torch.randn(13, 3, 2, 4, generator=torch.Generator().manual_seed(0))
-    expected, _ = attend(qkv, LAYOUT, implementation="eager")
-    torch.testing.assert_close(attention.varlen_attention(qkv, LAYOUT), expected)
+    expected, _ = attend(qkv, LAYOUT, implementation="eager", causal=causal)
+    torch.testing.assert_close(attention.varlen_attention(qkv, LAYOUT, causal=causal), expected)
 
 
-@pytest.mark.parametrize(("stand_in", "works"), [(instance_by_instance, True), (broken, False), (wrong, False)])
+@pytest.mark.parametrize(
+    ("stand_in", "works"),
+    [(instance_by_instance, True), (broken, False), (wrong, False), (blind_to_causality, False)],
+)
 def test_it_is_used_only_where_it_gives_the_right_answer(kernel, stand_in, works) -> None:
     kernel(stand_in)
     assert attention._varlen_works(torch.device("cpu"), torch.bfloat16, 8) is works
