@@ -18,7 +18,7 @@ def corpus_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def store(corpus_dir, tmp_path_factory):
-    from bertkit.config.schema import DataConfig, TokenizerConfig
+    from bertkit.config.data import DataConfig, TokenizerConfig
     from bertkit.data.store import TokenStore
     from bertkit.workflows.prepare import prepare
 

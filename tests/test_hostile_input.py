@@ -25,7 +25,8 @@ from toy_tasks import write_bert, write_examples
 from transformers import BertTokenizer
 
 from bertkit.config.load import MOST_CHARS, load_config
-from bertkit.config.schema import DataConfig, PretrainConfig
+from bertkit.config.data import DataConfig
+from bertkit.config.schema import PretrainConfig
 from bertkit.data import sources
 from bertkit.data.corpus import ReadingNotes, ReadingOptions, open_corpus
 from bertkit.data.dropped import UNSUPPORTED

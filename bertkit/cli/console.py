@@ -209,7 +209,7 @@ class _NoteHandler(logging.Handler):
 def training_figures(numbers: Mapping[str, float]) -> str:
     """The figures of a log row in one line."""
     parts = [f"loss {numbers['loss']:.3f}"]
-    for term in ("mlm", "nsp"):
+    for term in ("mlm", "lm", "nsp"):
         if f"{term}_loss" in numbers:
             parts.append(f"{term} {numbers[f'{term}_loss']:.3f} ({numbers[f'{term}_accuracy']:.1%})")
     return ", ".join([*parts, f"{numbers['tokens_per_s']:,.0f} tokens/s"])

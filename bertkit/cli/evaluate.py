@@ -102,10 +102,12 @@ def _evaluate_pretraining(folder: Path, as_json: bool) -> None:
 
 def score_rows(scores: Mapping[str, float]) -> list[tuple[str, str]]:
     """Held-out scores, each beside what it must beat."""
+    term, words = ("mlm", "masked LM") if "mlm_loss" in scores else ("lm", "LM")
+    alone = f"word frequencies alone: {scores['unigram_entropy']:.3f}"
     rows = [
-        ("masked LM loss", f"{scores['mlm_loss']:.3f}  (word frequencies alone: {scores['unigram_entropy']:.3f})"),
-        ("masked LM accuracy", f"{scores['mlm_accuracy']:.1%}"),
-        ("masked LM perplexity", f"{scores['mlm_perplexity']:,.1f}"),
+        (f"{words} loss", f"{scores[f'{term}_loss']:.3f}  ({alone})"),
+        (f"{words} accuracy", f"{scores[f'{term}_accuracy']:.1%}"),
+        (f"{words} perplexity", f"{scores[f'{term}_perplexity']:,.1f}"),
     ]
     if "nsp_accuracy" in scores:
         baseline = f"always the same answer: {scores['nsp_majority']:.1%}"

@@ -107,10 +107,12 @@ def _resolve(
         options["train.max_minutes"] = max_minutes
     path = find_recipe(recipe or "small")
     config = load_config(PretrainConfig, path, settings=settings, options=options)
-    return config, output_dir or RUNS / f"{_corpus_name(place)}-{path.stem}"
+    # The directions of one recipe are there to be compared, each in a run of its own.
+    other = "" if config.direction == "bidirectional" else f"-{config.objective.replace('+', '-')}"
+    return config, output_dir or RUNS / f"{corpus_name(place)}-{path.stem}{other}"
 
 
-def _corpus_name(corpus: str) -> str:
+def corpus_name(corpus: str) -> str:
     """What to call a run after its corpus: the folder of a glob, the last part of anything else."""
     if "://" in corpus:
         # No password and no signature is part of a name.

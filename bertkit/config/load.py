@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from bertkit.config.schema import EXECUTION
+from bertkit.config.leaves import EXECUTION
 from bertkit.errors import ConfigError, nearest, redacted
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -79,7 +79,22 @@ def load_config(
     Raises:
         ConfigError: unreadable YAML, unknown keys (names the nearest), or values that do not fit.
     """
-    values = read_yaml(recipe)
+    return config_of(schema, read_yaml(recipe), source=recipe.name, settings=settings, options=options)
+
+
+def config_of(
+    schema: type[Config],
+    values: dict[str, Any],
+    *,
+    source: str,
+    settings: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Config:
+    """The config of `values`, which are changed, under `settings` and then `options`, as `load_config` has it.
+
+    Raises:
+        ConfigError: as `load_config`; `source` is what it names.
+    """
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator or not key.strip():
@@ -88,7 +103,19 @@ def load_config(
     for key, value in (options or {}).items():
         if value is not None:
             _assign(values, key, value)
-    return validate_config(schema, values, source=recipe.name)
+    return validate_config(schema, values, source=source)
+
+
+def with_values(config: Config, changes: Mapping[str, Any], *, source: str) -> Config:
+    """The config with other values by dotted key, checked anew.
+
+    Raises:
+        ConfigError: a value does not fit; `source` is what it names.
+    """
+    values = config.model_dump(mode="json")
+    for key, value in changes.items():
+        _assign(values, key, value)
+    return validate_config(type(config), values, source=source)
 
 
 def validate_config(schema: type[Config], values: Mapping[str, Any], *, source: str) -> Config:

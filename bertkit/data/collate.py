@@ -4,18 +4,21 @@ Letters: B or I instances, S padded row length, T packed tokens, M masked positi
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from bertkit.data.masking import MaskedTokens, mask_tokens
+from bertkit.data.masking import MaskedTokens, mask_tokens, unmasked_tokens
 from bertkit.data.vocabulary import Vocabulary
 
 Instance = Mapping[str, Any]
 Batch = dict[str, Any]
 IGNORED = -100
+Predicts = Literal["masked", "next", "neighbours"]
+# Where the prediction of a word is read from, counted from the word itself.
+_READ_AT: Final[Mapping[Predicts, int]] = {"masked": 0, "next": -1, "neighbours": 0}
 
 
 class DataCollatorForPretraining:
@@ -28,6 +31,10 @@ class DataCollatorForPretraining:
     `labels` [M], `next_sentence_label` [I], `cu_seqlens` [I + 1] and `max_seqlen`. Padded, for any BERT: `input_ids`,
     `token_type_ids`, `attention_mask`, `labels` [B, S], -100 where nothing is predicted, `next_sentence_label` [B].
     Masking follows Devlin et al. 2019, appendix A.1.
+
+    predicts: 'masked' words; or every word that is no special token, none of them masked: as the 'next' one after the
+    token before it (`masked_positions` are those tokens), or from its 'neighbours' on either side (`masked_positions`
+    are the words themselves). Packed, what is not masked is called `lm_labels`.
     """
 
     def __init__(
@@ -35,6 +42,7 @@ class DataCollatorForPretraining:
         vocabulary: Vocabulary,
         *,
         packed: bool = False,
+        predicts: Predicts = "masked",
         mlm_probability: float = 0.15,
         mask_share: float = 0.8,
         random_share: float = 0.1,
@@ -44,6 +52,7 @@ class DataCollatorForPretraining:
     ) -> None:
         self.vocabulary = vocabulary
         self.packed = packed
+        self.predicts = predicts
         self.mlm_probability = mlm_probability
         self.mask_share = mask_share
         self.random_share = random_share
@@ -67,9 +76,12 @@ class DataCollatorForPretraining:
 
     def _mask(self, instance: Instance) -> MaskedTokens:
         input_ids = np.asarray(instance["input_ids"])
+        special_T = self.vocabulary.is_special[input_ids]
+        if self.predicts != "masked":
+            return unmasked_tokens(input_ids, special_T)
         return mask_tokens(
             input_ids,
-            self.vocabulary.is_special[input_ids],
+            special_T,
             vocab_size=self.vocabulary.size,
             mask_id=self.vocabulary.mask_id,
             mlm_probability=self.mlm_probability,
@@ -94,9 +106,11 @@ class DataCollatorForPretraining:
     def _pack(self, instances: Sequence[Instance], masked: Sequence[MaskedTokens]) -> Batch:
         batch = pack_rows([m.input_ids_T for m in masked], [_token_types(i) for i in instances])
         starts = batch["cu_seqlens"][:-1].numpy()
-        positions = [m.masked_positions_M + start for m, start in zip(masked, starts, strict=True)]
+        read_at = starts + _READ_AT[self.predicts]
+        positions = [m.masked_positions_M + start for m, start in zip(masked, read_at, strict=True)]
         batch["masked_positions"] = torch.from_numpy(np.concatenate(positions))
-        batch["labels"] = torch.from_numpy(np.concatenate([m.labels_M for m in masked]))
+        labels = "labels" if self.predicts == "masked" else "lm_labels"
+        batch[labels] = torch.from_numpy(np.concatenate([m.labels_M for m in masked]))
         return batch
 
     def _pad(self, instances: Sequence[Instance], masked: Sequence[MaskedTokens]) -> Batch:

@@ -56,6 +56,16 @@ def mask_tokens(
     return MaskedTokens(corrupted_T, positions_M, labels_M)
 
 
+def unmasked_tokens(input_ids_T: Ints, special_T: Bools) -> MaskedTokens:
+    """The tokens [T] as they are, all that are not special [T] to be predicted (Radford et al. 2018, equation 1).
+
+    Instances end where their room ends, so that to predict [SEP] would be to learn where they were cut.
+    """
+    places_M = np.flatnonzero(~special_T)
+    ids_T = input_ids_T.astype(np.int64)
+    return MaskedTokens(ids_T, places_M, ids_T[places_M])
+
+
 def _choose_words(maskable: Ints, word_starts_T: Bools, *, wanted: int, generator: np.random.Generator) -> Ints:
     """Takes words in random order while they fit the budget, as the original's whole word masking does."""
     # The first maskable token starts a word even where a truncated segment begins inside one; so does a token behind

@@ -16,15 +16,15 @@ IGNORED = -100  # the label transformers and torch give to positions without a t
 ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
 
 # What a batch calls the targets of each term.
-LABELS = {"mlm": "labels", "nsp": "next_sentence_label"}
+LABELS = {"mlm": "labels", "lm": "lm_labels", "nsp": "next_sentence_label"}
 
 
 def pretraining_losses(outputs: ModelOutput, batch: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     """Sum each loss in float32 over its targets and count them: ``{"mlm": (sum, count), "nsp": (sum, count)}``.
 
     outputs: of a forward without labels, `prediction_logits` (or `logits`) [M, V], or `mlm_sum` of one that was given
-    `masked_labels`, and `seq_relationship_logits` [I, 2]; batch: `labels` [M] and `next_sentence_label` [I]. Without
-    labels, no term (Devlin et al. 2019, 3.1).
+    `masked_labels`, and `seq_relationship_logits` [I, 2]; batch: `labels` [M], or `lm_labels` of words that were not
+    masked, whose term is "lm", and `next_sentence_label` [I]. Without labels, no term (Devlin et al. 2019, 3.1).
     """
     return {
         term: (outputs["mlm_sum"] if _is_summed(term, outputs) else _summed(*_scored(term, outputs, batch)), count)
@@ -69,7 +69,7 @@ def span_loss(logits_BS: Tensor, positions_B: Tensor) -> Tensor:
 
 
 def _is_summed(term: str, outputs: ModelOutput) -> bool:
-    return term == "mlm" and "mlm_sum" in outputs
+    return term != "nsp" and "mlm_sum" in outputs
 
 
 def _scored(term: str, outputs: ModelOutput, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

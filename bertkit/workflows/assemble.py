@@ -1,26 +1,30 @@
 """A config and a token store become the parts of a run: model, state, loader, budget. Config stops here."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from bertkit.config.schema import ModelConfig, PretrainConfig
-from bertkit.data.collate import DataCollatorForPretraining
+from bertkit.config.schema import Direction, PretrainConfig
+from bertkit.data.collate import DataCollatorForPretraining, Predicts
 from bertkit.data.instances import PairRule
 from bertkit.data.loader import Batching, PretrainingLoader
 from bertkit.data.store import TokenStore
 from bertkit.data.vocabulary import Vocabulary
 from bertkit.errors import ConfigError
-from bertkit.model import BertKitConfig, pretraining_correct, pretraining_counts, pretraining_losses
+from bertkit.model import pretraining_correct, pretraining_counts, pretraining_losses
+from bertkit.model.families import config_from
 from bertkit.train.budget import Budget
 from bertkit.train.loop import Batch, LossTerm
-from bertkit.workflows.initial import check_initial_tokenizer, load_initial, model_class
+from bertkit.workflows.initial import check_initial_tokenizer, direction_fields, load_initial, model_class
 
 # Rows of the vocabulary projection are rounded up to a multiple of this, which matrix kernels like.
 VOCABULARY_MULTIPLE = 8
-_TARGETS = ("labels", "next_sentence_label")
+_WORDS = ("labels", "lm_labels")
+_TARGETS = (*_WORDS, "next_sentence_label")
+_PREDICTS: Mapping[Direction, Predicts] = {"bidirectional": "masked", "left-to-right": "next", "bilm": "neighbours"}
 
 
 def build_new_model(config: PretrainConfig, vocabulary: Vocabulary) -> PreTrainedModel:
@@ -39,12 +43,12 @@ def build_new_model(config: PretrainConfig, vocabulary: Vocabulary) -> PreTraine
             )
         return model
     torch.manual_seed(config.train.seed)
-    return model_class(config)(build_model_config(config.model, vocabulary))
+    return model_class(config)(build_model_config(config, vocabulary))
 
 
-def build_model_config(shape: ModelConfig, vocabulary: Vocabulary) -> BertKitConfig:
-    """The architecture for a shape and a vocabulary."""
-    values = shape.model_dump()
+def build_model_config(config: PretrainConfig, vocabulary: Vocabulary) -> PreTrainedConfig:
+    """The architecture for a config's shape and objective, and a vocabulary."""
+    values = config.model.model_dump()
     if values["vocab_size"] is None:
         values["vocab_size"] = -(-vocabulary.size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
     elif values["vocab_size"] < vocabulary.size:
@@ -52,18 +56,24 @@ def build_model_config(shape: ModelConfig, vocabulary: Vocabulary) -> BertKitCon
             f"the tokenizer has {vocabulary.size} entries and model.vocab_size is {values['vocab_size']}: raise it, or "
             "leave it null to follow the tokenizer"
         )
-    return BertKitConfig(**values, pad_token_id=vocabulary.pad_id)
+    return config_from({**values, **direction_fields(config), "pad_token_id": vocabulary.pad_id})
 
 
 def pretraining_terms(model: nn.Module, batch: Batch) -> dict[str, LossTerm]:
-    """Masked LM and next sentence prediction of one packed micro-batch, as sums, counts and right predictions."""
+    """Words and next sentence prediction of one packed micro-batch, as sums, counts and right predictions."""
     inputs = {name: value for name, value in batch.items() if name not in _TARGETS}
-    outputs = model(**inputs, masked_labels=batch["labels"])
+    outputs = model(**inputs, masked_labels=word_labels(batch))
     correct = pretraining_correct(outputs, batch)
     return {
         name: LossTerm(total, count, correct[name][0])
         for name, (total, count) in pretraining_losses(outputs, batch).items()
     }
+
+
+def word_labels(batch: Batch) -> torch.Tensor:
+    """The words that a micro-batch asks for, masked or not: [M]."""
+    labels: torch.Tensor = next(batch[name] for name in _WORDS if name in batch)
+    return labels
 
 
 def pretraining_target_counts(batch: Batch) -> dict[str, int]:
@@ -85,6 +95,11 @@ def run_budget(config: PretrainConfig, store: TokenStore) -> Budget:
         for share, loader in zip(shares, loaders, strict=True)
     )
     return Budget(shares, max_steps=max(len(shares), round(train.epochs / epochs_a_step)))
+
+
+def what_is_predicted(config: PretrainConfig) -> Predicts:
+    """Which words the batches of a config's objective ask for."""
+    return _PREDICTS[config.direction]
 
 
 class Place(Protocol):
@@ -110,6 +125,7 @@ def build_loader(
     collator = DataCollatorForPretraining(
         store.vocabulary,
         packed=True,
+        predicts=what_is_predicted(config),
         mlm_probability=masking.mlm_probability,
         mask_share=masking.mask_share,
         random_share=masking.random_share,

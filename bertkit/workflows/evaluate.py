@@ -20,7 +20,7 @@ from bertkit.data.store import TokenStore
 from bertkit.errors import CorpusError
 from bertkit.train.processes import launched_processes
 from bertkit.train.setup import build_accelerator, dealt, sum_over_processes
-from bertkit.workflows.assemble import pretraining_terms
+from bertkit.workflows.assemble import pretraining_terms, what_is_predicted, word_labels
 from bertkit.workflows.pinned import open_trained
 from bertkit.workflows.provenance import kept_provenance
 from bertkit.workflows.runs import RunFolder, newest_run, write_aside
@@ -29,14 +29,15 @@ from bertkit.workflows.watch import Unwatched, Watcher
 # Held-out pairs and masks are drawn with a seed of their own, so runs of every seed answer the same questions.
 HELDOUT_SEED = 20190524
 HELDOUT_BATCH_SIZE = 32
-_TERMS = [f"{term}_{part}" for term in ("mlm", "nsp") for part in ("sum", "count", "correct")]
+_TERMS = [f"{term}_{part}" for term in ("mlm", "lm", "nsp") for part in ("sum", "count", "correct")]
 _SUMS = ["entropy", "tokens", "instances", "random_next", *_TERMS]
 
 
 def evaluate(run_path: Path | None = None, *, watch: Watcher | None = None) -> dict[str, Any]:
     """Scores the last good checkpoint of a run (the newest run by default) and writes `results.json`.
 
-    Returns masked LM loss (nats), accuracy and perplexity, next sentence accuracy, and the baselines beside them.
+    Returns masked LM loss (nats), accuracy and perplexity, or those of the LM where the objective is one (the mean of
+    both directions of a biLM), next sentence accuracy, and the baselines beside them.
 
     Raises:
         CheckpointError: there is no such run, or it has no checkpoint.
@@ -95,7 +96,7 @@ def score_heldout(
     """Scores `model` on up to `every.evaluate_instances` held-out instances of `max_seq_length` tokens at the most.
 
     Each is scored by one of the processes, and all of them return the scores.
-    `unigram_entropy` (nats) is the masked LM loss of word frequencies alone; `nsp_majority` the accuracy of always
+    `unigram_entropy` (nats) is the loss of word frequencies alone; `nsp_majority` the accuracy of always
     giving the commoner next sentence label.
     """
     instances, collator = heldout_instances(store, config, max_seq_length=max_seq_length)
@@ -137,7 +138,7 @@ def heldout_instances(
         next_sentence="off" if alone else next_sentence,
         short_seq_probability=0.0,
     )
-    collator = DataCollatorForPretraining(store.vocabulary, packed=True)
+    collator = DataCollatorForPretraining(store.vocabulary, packed=True, predicts=what_is_predicted(config))
     return draw_epoch(split, store.vocabulary, rule, seed=HELDOUT_SEED), collator
 
 
@@ -154,7 +155,7 @@ class _Tally:
             self._sums[f"{name}_sum"] += float(term.sum)
             self._sums[f"{name}_count"] += float(term.count)
             self._sums[f"{name}_correct"] += float(term.correct)
-        self._sums["entropy"] += float(self._unigram_nats[batch["labels"].numpy()].sum())
+        self._sums["entropy"] += float(self._unigram_nats[word_labels(batch).numpy()].sum())
         self._sums["tokens"] += len(batch["input_ids"])
         self._sums["instances"] += len(batch["cu_seqlens"]) - 1
         if "next_sentence_label" in batch:
@@ -163,12 +164,13 @@ class _Tally:
     def scores(self, accelerator: Accelerator) -> dict[str, float]:
         """The scores of what all processes added."""
         total = dict(zip(_SUMS, sum_over_processes(accelerator, list(self._sums.values())), strict=True))
-        mlm_loss = total["mlm_sum"] / total["mlm_count"]
+        words = "mlm" if total["mlm_count"] else "lm"
+        loss = total[f"{words}_sum"] / total[f"{words}_count"]
         scores = {
-            "mlm_loss": mlm_loss,
-            "mlm_accuracy": total["mlm_correct"] / total["mlm_count"],
-            "mlm_perplexity": math.exp(min(mlm_loss, 700.0)),
-            "unigram_entropy": total["entropy"] / total["mlm_count"],
+            f"{words}_loss": loss,
+            f"{words}_accuracy": total[f"{words}_correct"] / total[f"{words}_count"],
+            f"{words}_perplexity": math.exp(min(loss, 700.0)),
+            "unigram_entropy": total["entropy"] / total[f"{words}_count"],
         }
         if total["nsp_count"]:
             random_share = total["random_next"] / total["nsp_count"]

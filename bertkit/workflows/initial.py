@@ -10,15 +10,30 @@ from bertkit.config.schema import ModelConfig, PretrainConfig
 from bertkit.data.tokenizer import load_tokenizer
 from bertkit.data.vocabulary import Vocabulary
 from bertkit.errors import ConfigError
-from bertkit.model import BertKitForMaskedLM, BertKitForPreTraining
+from bertkit.model import BertKitConfig, BertKitForCausalLM, BertKitForMaskedLM, BertKitForPreTraining
+from bertkit.model.families import BILM, class_for
 from bertkit.workflows.source import bert_folder, open_bert_config, opening
 
 logger = logging.getLogger(__name__)
 
 
-def model_class(config: PretrainConfig) -> type[BertKitForPreTraining] | type[BertKitForMaskedLM]:
+def model_class(config: PretrainConfig) -> type[PreTrainedModel]:
     """The class that has exactly the heads the config trains."""
-    return BertKitForMaskedLM if config.pairs.next_sentence == "off" else BertKitForPreTraining
+    if config.direction == "bilm":
+        return class_for(BILM, BertKitForPreTraining)
+    if config.pairs.next_sentence != "off":
+        return BertKitForPreTraining
+    return BertKitForMaskedLM if config.direction == "bidirectional" else BertKitForCausalLM
+
+
+def direction_fields(config: PretrainConfig) -> dict[str, Any]:
+    """What the model's own config says of the direction of its objective, and which family that makes it."""
+    if config.direction == "bilm":
+        return {"model_type": BILM}
+    # Of a text read from the left, only the last token has seen everything.
+    is_decoder = config.direction == "left-to-right"
+    fields = {"is_decoder": is_decoder, "pooled_token": "last" if is_decoder else "first"}
+    return {"model_type": BertKitConfig.model_type, **fields}
 
 
 def with_initial_shape(config: PretrainConfig) -> PretrainConfig:
@@ -37,8 +52,15 @@ def with_initial_shape(config: PretrainConfig) -> PretrainConfig:
             f"train.phases max_seq_length {longest} exceeds the {initial.max_position_embeddings} positions of "
             f"--from {source}: lower the first"
         )
+    if (initial.model_type == BILM) != (config.direction == "bilm"):
+        raise ConfigError(
+            f"--from {source} is a '{initial.model_type}' model, which objective {config.objective} does not train: "
+            "choose another objective, or leave out --from"
+        )
     kept = _dropouts(config.model)
-    shape = {name: getattr(initial, name) for name in ModelConfig.model_fields if name not in kept}
+    shape = {
+        name: getattr(initial, name, getattr(config.model, name)) for name in ModelConfig.model_fields if name not in kept
+    }
     tokenizer = config.data.tokenizer
     if tokenizer.path is None:
         tokenizer = tokenizer.model_copy(update={"path": bert_folder(source)})
@@ -55,9 +77,10 @@ def load_initial(config: PretrainConfig) -> PreTrainedModel:
     source = str(config.train.init_from)
     torch.manual_seed(config.train.seed)
     folder = bert_folder(source)
+    fields = {name: value for name, value in direction_fields(config).items() if name != "model_type"}
     with opening(source):
         loaded: Any = model_class(config).from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, **_dropouts(config.model)
+            folder, dtype=torch.float32, output_loading_info=True, **_dropouts(config.model), **fields
         )
     model: PreTrainedModel = loaded[0]
     found = loaded[1]

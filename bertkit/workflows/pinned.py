@@ -6,12 +6,13 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from bertkit.config.schema import DataConfig, PretrainConfig
+from bertkit.config.data import DataConfig
+from bertkit.config.schema import PretrainConfig
 from bertkit.data.loader import DATA_ORDER, count_blocks
 from bertkit.data.shard_cache import StoreCache
 from bertkit.data.store import TokenStore, is_store, local_path
 from bertkit.errors import CheckpointError, refused_as
-from bertkit.model import BertKitConfig
+from bertkit.model.families import config_from
 from bertkit.train.checkpoint import DamagedCheckpointError, latest_checkpoint, list_checkpoints, load_weights
 from bertkit.workflows.initial import model_class
 from bertkit.workflows.runs import RunFolder, write_aside
@@ -81,7 +82,7 @@ def build_pinned_model(config: PretrainConfig, run: RunFolder) -> PreTrainedMode
     """The run's model, its weights yet to be loaded; whatever it was begun from is needed no more."""
     architecture = _read(run)["architecture"]
     with refused_as(CheckpointError, f"{run.pinned_file} is damaged, so {run.path} cannot be opened"):
-        shape = BertKitConfig(**architecture)
+        shape = config_from(architecture)
         require_sane(shape)
         return model_class(config)(shape)
 

@@ -15,7 +15,8 @@ from typing import Any, Final
 import numpy as np
 import xxhash
 
-from bertkit.config.schema import EXECUTION, DataConfig
+from bertkit.config.data import DataConfig
+from bertkit.config.leaves import EXECUTION
 from bertkit.data import dropped as reasons
 from bertkit.data.corpus import Corpus, RawDocument, ReadingOptions, open_corpus
 from bertkit.data.encode import EncodingOptions, IntArray, find_segmenter

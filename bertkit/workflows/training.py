@@ -14,7 +14,8 @@ from accelerate.utils.memory import clear_device_cache
 from torch import nn
 
 from bertkit.config.finetune import FinetuneTrainConfig
-from bertkit.config.schema import EveryConfig, OptimConfig, TokenBudget, TrainConfig
+from bertkit.config.leaves import TokenBudget
+from bertkit.config.schema import EveryConfig, OptimConfig, TrainConfig
 from bertkit.data.loader import Position, Prefetched, StepBatch
 from bertkit.errors import ConfigError
 from bertkit.train.budget import Budget, LearningRate

@@ -86,3 +86,23 @@ def test_without_next_sentence_prediction_there_is_no_label(store):
     batch = DataCollatorForPretraining(store.vocabulary, packed=True)([drawn[0], drawn[1]])
     assert "next_sentence_label" not in batch
     assert not batch["token_type_ids"].any()
+
+
+@pytest.mark.parametrize(("predicts", "read_at"), [("next", -1), ("neighbours", 0)])
+def test_what_is_not_masked_is_predicted_word_by_word_and_special_tokens_never(store, instances, predicts, read_at):
+    packed = DataCollatorForPretraining(store.vocabulary, packed=True, predicts=predicts)(instances)
+    ids_T = packed["input_ids"]
+    assert ids_T.tolist() == np.concatenate([instance["input_ids"] for instance in instances]).tolist()
+    words = np.flatnonzero(~store.vocabulary.is_special[ids_T.numpy()])
+    assert packed["masked_positions"].tolist() == (words + read_at).tolist()
+    assert packed["lm_labels"].tolist() == ids_T[words].tolist()
+    assert "labels" not in packed
+    # Each is read from a token of its own instance.
+    instance_of = np.searchsorted(packed["cu_seqlens"].numpy(), packed["masked_positions"].numpy(), side="right")
+    assert (instance_of == np.searchsorted(packed["cu_seqlens"].numpy(), words, side="right")).all()
+
+
+def test_padded_labels_of_the_next_word_are_the_words_themselves_as_transformers_wants_them(store, instances):
+    padded = DataCollatorForPretraining(store.vocabulary, predicts="next")(instances)
+    is_word = ~torch.from_numpy(store.vocabulary.is_special)[padded["input_ids"]] & padded["attention_mask"].bool()
+    assert torch.equal(padded["labels"], padded["input_ids"].masked_fill(~is_word, -100))

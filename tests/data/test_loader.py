@@ -200,7 +200,7 @@ def test_steps_run_over_the_end_of_an_epoch_without_losing_an_instance(store):
 @pytest.fixture(scope="module")
 def sharded(corpus_dir, tmp_path_factory):
     """The same corpus in a store of many shards."""
-    from bertkit.config.schema import DataConfig, TokenizerConfig
+    from bertkit.config.data import DataConfig, TokenizerConfig
     from bertkit.data.store import TokenStore
     from bertkit.workflows import prepare as workflow
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bertkit.config.schema import DataConfig, TokenizerConfig
+from bertkit.config.data import DataConfig, TokenizerConfig
 from bertkit.data.store import TokenStore
 from bertkit.errors import CorpusError
 from bertkit.lock import FolderLock

@@ -20,7 +20,7 @@ import loguru
 from datatrove.pipeline.base import PipelineStep
 
 import bertkit
-from bertkit.config.schema import ClusterConfig, DataConfig, FilterConfig, TokenizerConfig
+from bertkit.config.data import ClusterConfig, DataConfig, FilterConfig, TokenizerConfig
 from bertkit.data import store_writer
 from bertkit.data.any_folder import AnyFolder
 from bertkit.data.shard_cache import StoreCache

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bertkit.config.schema import DataConfig, PretrainConfig
+from bertkit.config.data import DataConfig
+from bertkit.config.schema import PretrainConfig
 from bertkit.data.corpus import Corpus, RawDocument, open_corpus
 from bertkit.data.demo_corpus import write_demo_corpus
 from bertkit.data.sources import SourceFile

@@ -136,7 +136,7 @@ def write_model(config: PretrainConfig, store: TokenStore, folder: Path) -> Any:
     """Writes a stock BERT with a random classifier and the store's tokenizer; returns its config."""
     from transformers import BertForSequenceClassification
 
-    shape = stock_config(build_model_config(config.model, store.vocabulary))
+    shape = stock_config(build_model_config(config, store.vocabulary))
     shape.num_labels, shape.initializer_range = CLASSES, INITIALIZER_RANGE
     torch.manual_seed(config.train.seed)
     BertForSequenceClassification(shape).save_pretrained(folder)

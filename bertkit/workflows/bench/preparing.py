@@ -4,7 +4,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from bertkit.config.schema import DataConfig, TokenizerConfig
+from bertkit.config.data import DataConfig, TokenizerConfig
 from bertkit.data.corpus import Corpus
 from bertkit.data.pool import usable_cores
 from bertkit.data.tokenizer import load_tokenizer

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from bertkit.config.schema import PretrainConfig, TokenBudget
+from bertkit.config.leaves import TokenBudget
+from bertkit.config.schema import PretrainConfig
 from bertkit.data.feature_loader import FeatureLoader
 from bertkit.data.features import Features
 from bertkit.data.loader import Batching, PretrainingLoader
@@ -121,7 +122,7 @@ class PretrainingWork:
 
     def shape(self) -> BertKitConfig:
         """The model's shape."""
-        return build_model_config(self.config.model, self._vocabulary)
+        return build_model_config(self.config, self._vocabulary)
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from bertkit.config.schema import DataConfig
+from bertkit.config.data import DataConfig
 from bertkit.errors import ConfigError
 from bertkit.installed import is_installed
 

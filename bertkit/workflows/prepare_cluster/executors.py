@@ -23,7 +23,7 @@ from datatrove.executor.slurm import SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger as datatrove_logger
 
-from bertkit.config.schema import ClusterConfig
+from bertkit.config.data import ClusterConfig
 from bertkit.data.any_folder import AnyFolder
 from bertkit.data.pool import ordered_map
 from bertkit.errors import DISK_FULL, BertkitError, ConfigError, CorpusError

@@ -7,7 +7,7 @@ from typing import Any, Final
 from datatrove.pipeline import extractors, filters, formatters
 from datatrove.pipeline.base import PipelineStep
 
-from bertkit.config.schema import FilterConfig
+from bertkit.config.data import FilterConfig
 from bertkit.errors import ConfigError, nearest, refused_as
 
 # What takes a Python function or a writer cannot be said in a recipe.

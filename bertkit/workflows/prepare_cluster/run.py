@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import xxhash
 
-from bertkit.config.schema import DataConfig
+from bertkit.config.data import DataConfig
 from bertkit.data import dropped as reasons
 from bertkit.data.any_folder import AnyFolder
 from bertkit.data.corpus import Corpus, ReadingNotes, fingerprint_of, open_corpus
