@@ -19,6 +19,7 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_weights_come_back_bit_equal_for_every_class(tiny_config, name) -> None:
+    tiny_config.is_decoder = name.endswith("CausalLM")
     model = getattr(bertkit.model, name)(tiny_config)
     stock = to_stock(model)
     assert type(stock).__name__ == convert.stock_class_name(name)
@@ -28,6 +29,7 @@ def test_weights_come_back_bit_equal_for_every_class(tiny_config, name) -> None:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_stock_folder_opens_and_what_is_saved_keeps_its_names(tiny_config, tmp_path, name) -> None:
+    tiny_config.is_decoder = name.endswith("CausalLM")
     model = getattr(bertkit.model, name)(tiny_config)
     to_stock(model).save_pretrained(tmp_path / "stock")
     opened, report = type(model).from_pretrained(tmp_path / "stock", output_loading_info=True)
