@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bertkit.config.schema import PretrainConfig
     from bertkit.workflows.bench.compare import BenchResult, Ratio, SideResult, Spread
 
-Subject = Literal["pretrain", "finetune", "predict", "prepare", "resume", "ranks", "startup"]
+Subject = Literal["pretrain", "objectives", "finetune", "predict", "prepare", "resume", "ranks", "startup"]
 WITHOUT_CORPUS = ("finetune", "startup")
 
 

@@ -1,11 +1,15 @@
-"""bertkit's BERT: importing this package registers it with transformers' Auto classes.
+"""bertkit's BERT and its ELMo-style biLM: importing this package registers it with transformers' Auto classes.
 
 Its modules import one another relatively, since transformers copies them beside weights that are to carry their code.
 """
 
+from contextlib import suppress
+from typing import Any, cast
+
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForMultipleChoice,
     AutoModelForNextSentencePrediction,
@@ -15,11 +19,15 @@ from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
     BertTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
 )
 from transformers.models.auto import modeling_auto
 
 from .configuration_bertkit import BertKitConfig
+from .configuration_bilm import BiLMConfig
 from .convert import to_stock
+from .families import BILM, class_for
 from .losses import pretraining_correct, pretraining_counts, pretraining_losses
 from .modeling_bertkit import (
     BertKitForCausalLM,
@@ -28,6 +36,16 @@ from .modeling_bertkit import (
     BertKitForPreTraining,
     BertKitModel,
     BertKitPreTrainedModel,
+)
+from .modeling_bilm import (
+    BiLMForMultipleChoice,
+    BiLMForPreTraining,
+    BiLMForPreTrainingOutput,
+    BiLMForQuestionAnswering,
+    BiLMForSequenceClassification,
+    BiLMForTokenClassification,
+    BiLMModel,
+    BiLMPreTrainedModel,
 )
 from .modeling_heads import (
     BertKitForMultipleChoice,
@@ -50,16 +68,26 @@ __all__ = [
     "BertKitForTokenClassification",
     "BertKitModel",
     "BertKitPreTrainedModel",
+    "BiLMConfig",
+    "BiLMForMultipleChoice",
+    "BiLMForPreTraining",
+    "BiLMForPreTrainingOutput",
+    "BiLMForQuestionAnswering",
+    "BiLMForSequenceClassification",
+    "BiLMForTokenClassification",
+    "BiLMModel",
+    "BiLMPreTrainedModel",
     "pretraining_correct",
     "pretraining_counts",
     "pretraining_losses",
     "to_stock",
 ]
 
-# Auto class, our class behind it, and transformers' table of the class names it knows for the same use.
+# Auto class, our BERT's class behind it (`class_for` has the biLM's), and transformers' table of the class names it knows for the same use.
 AUTO_CLASSES = (
     (AutoModel, BertKitModel, "MODEL_MAPPING_NAMES"),
     (AutoModelForPreTraining, BertKitForPreTraining, "MODEL_FOR_PRETRAINING_MAPPING_NAMES"),
+    (AutoModelForCausalLM, BertKitForCausalLM, "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
     (AutoModelForMaskedLM, BertKitForMaskedLM, "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),
     (
         AutoModelForNextSentencePrediction,
@@ -80,10 +108,19 @@ AUTO_CLASSES = (
 def _register() -> None:
     AutoConfig.register(BertKitConfig.model_type, BertKitConfig, exist_ok=True)
     AutoTokenizer.register(BertKitConfig, BertTokenizer, exist_ok=True)
+    AutoConfig.register(BILM, BiLMConfig, exist_ok=True)
+    AutoTokenizer.register(BiLMConfig, BertTokenizer, exist_ok=True)
     for auto_class, model_class, names in AUTO_CLASSES:
-        auto_class.register(BertKitConfig, model_class, exist_ok=True)
-        # Some of transformers' tools, and its test suite, ask by class name what a model is for.
-        getattr(modeling_auto, names)[BertKitConfig.model_type] = model_class.__name__
+        _register_class(auto_class, model_class, getattr(modeling_auto, names))
+        with suppress(ValueError):  # a biLM is not for everything that a BERT is for
+            _register_class(auto_class, class_for(BILM, model_class), getattr(modeling_auto, names))
+
+
+def _register_class(auto_class: Any, model_class: type[PreTrainedModel], names: dict[str, str]) -> None:
+    config_class = cast(type[PreTrainedConfig], model_class.config_class)
+    auto_class.register(config_class, model_class, exist_ok=True)
+    # Some of transformers' tools, and its test suite, ask by class name what a model is for.
+    names[config_class.model_type] = model_class.__name__
 
 
 _register()

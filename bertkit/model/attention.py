@@ -63,8 +63,7 @@ def sdpa_attention(
     if _written_out_is_faster(query, dropout):
         context_BNSH, _ = _written_out(query, key, value, mask, dropout)
     else:
-        mask = mask if mask is None or mask.dtype == torch.bool else mask.to(query.dtype)
-        context_BNSH = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        context_BNSH = _fused(query, key, value, mask, dropout, causal=causal and _hides_nothing_else(layout))
     return layout.to_tokens(context_BNSH.transpose(1, 2)), None
 
 
@@ -94,13 +93,27 @@ def _visible(layout: Layout, causal: bool, device: torch.device) -> Tensor | Non
     if not causal:
         return layout.mask
     earlier_SS = torch.ones(layout.row_length, layout.row_length, dtype=torch.bool, device=device).tril()
-    if layout.mask is None or layout.form != "rows":
-        # Rows of packed tokens hold their padding at the end, where no token looks.
+    if layout.mask is None or _hides_nothing_else(layout):
         return earlier_SS
     if layout.mask.dtype != torch.bool:
         return layout.mask.masked_fill(~earlier_SS, torch.finfo(layout.mask.dtype).min)
     # Padding in front sees itself, or its weights would be no numbers and its gradients neither.
     return (layout.mask & earlier_SS) | torch.eye(layout.row_length, dtype=torch.bool, device=device)
+
+
+def _hides_nothing_else(layout: Layout) -> bool:
+    """Whether causal attention needs no mask beside: rows of packed tokens have their padding where no token looks."""
+    return layout.mask is None or layout.form != "rows"
+
+
+def _fused(
+    query_BNSH: Tensor, key_BNSH: Tensor, value_BNSH: Tensor, mask: Tensor | None, dropout: float, *, causal: bool
+) -> Tensor:
+    if causal:
+        # Told so instead of by a mask, a kernel leaves out half of its work.
+        return F.scaled_dot_product_attention(query_BNSH, key_BNSH, value_BNSH, dropout_p=dropout, is_causal=True)
+    mask = mask if mask is None or mask.dtype == torch.bool else mask.to(query_BNSH.dtype)
+    return F.scaled_dot_product_attention(query_BNSH, key_BNSH, value_BNSH, attn_mask=mask, dropout_p=dropout)
 
 
 def _written_out(

@@ -298,7 +298,7 @@ class LabelledModel(BertKitPreTrainedModel):
         raise NotImplementedError
 
 
-class _TiedToWordEmbeddings(BertKitPreTrainedModel):
+class TiedToWordEmbeddings(BertKitPreTrainedModel):
     """A model whose masked LM head shares its matrix with the word embeddings."""
 
     _tied_weights_keys = {"mlm_head.decoder.weight": "bert.embeddings.word_embeddings.weight"}  # noqa: RUF012
@@ -329,7 +329,7 @@ class _TiedToWordEmbeddings(BertKitPreTrainedModel):
         return layout.inward(labels)
 
 
-class BertKitForPreTraining(_TiedToWordEmbeddings):
+class BertKitForPreTraining(TiedToWordEmbeddings):
     """BERT with both pre-training heads: masked LM and next sentence prediction (section 3.1)."""
 
     def __init__(self, config: BertKitConfig) -> None:
@@ -369,7 +369,7 @@ class BertKitForPreTraining(_TiedToWordEmbeddings):
         )
 
 
-class BertKitForMaskedLM(_TiedToWordEmbeddings, LabelledModel):
+class BertKitForMaskedLM(TiedToWordEmbeddings, LabelledModel):
     """BERT with the masked LM head (section 3.1, task 1): logits [B, S, V] or [M, V]; labels [B, S] or [M]."""
 
     output_class = BertKitMaskedLMOutput
@@ -381,7 +381,7 @@ class BertKitForMaskedLM(_TiedToWordEmbeddings, LabelledModel):
         self.post_init()
 
 
-class BertKitForCausalLM(_TiedToWordEmbeddings, LabelledModel):
+class BertKitForCausalLM(TiedToWordEmbeddings, LabelledModel):
     """BERT read from left to right (`config.is_decoder`), as transformers' `BertLMHeadModel`: logits [B, S, V].
 
     labels [B, S] or [T]: the words themselves, each predicted from the token before it; -100: not predicted. With

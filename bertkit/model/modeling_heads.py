@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.modeling_outputs import (
     MultipleChoiceModelOutput,
     QuestionAnsweringModelOutput,
@@ -26,22 +26,27 @@ from .linear import Linear
 from .losses import problem_type_of, sequence_loss, span_loss
 from .modeling_bertkit import BertKitPreTrainedModel, LabelledModel
 from .outputs import Encoded
+from .reader import BiLSTMReader, LayerMix
+from .recurrent import reset_lstm
 
 
 class _ReadingModel(BertKitPreTrainedModel):
     """A model whose head reads the encoder's last layer or, as `config.bilstm` says, a BiLSTM's over some layers."""
 
-    reader: Any  # BiLSTMReader | None
+    reader: BiLSTMReader | None
 
     def _build_encoder(self, config: BertKitConfig, *, pools: bool) -> int:
         """Build what stands below the head; returns W, how many numbers the head reads a token or an instance."""
-        self.reader = None
-        if config.bilstm is not None:
-            from .reader import BiLSTMReader
-
-            self.reader = BiLSTMReader(config)
+        self.reader = None if config.bilstm is None else BiLSTMReader(config)
         self.bert = self.encoder_class(config, add_pooling_layer=pools and self.reader is None)
         return config.hidden_size if self.reader is None else self.reader.width
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, LayerMix):
+            module.reset_parameters()
+        elif isinstance(module, nn.LSTM):
+            reset_lstm(module)
 
     def _encode(self, *args: Any, **kwargs: Any) -> Encoded:
         if self.reader is None:

@@ -47,7 +47,9 @@ def test_what_would_be_masked_in_vain_is_refused():
         config(objective="bilm", masking={"whole_word": True})
 
 
-@pytest.mark.parametrize("wrong", [{"objective": "gpt"}, {"objective": 3}, {"pairs": {"next_sentence": 3}}, {"pairs": 3}])
+@pytest.mark.parametrize(
+    "wrong", [{"objective": "gpt"}, {"objective": 3}, {"pairs": {"next_sentence": 3}}, {"pairs": 3}]
+)
 def test_what_is_neither_is_named(wrong):
     with pytest.raises(ConfigError, match=r"objective|pairs"):
         config(**wrong)

@@ -35,6 +35,7 @@ from bertkit.workflows.bench.compare import (
 )
 from bertkit.workflows.bench.corpora import Sample, open_text, prepared_sample, write_sample
 from bertkit.workflows.bench.finetuning import DEVIATION, LENGTH, MEAN_LENGTH, synthetic_pairs
+from bertkit.workflows.bench.objectives import OBJECTIVES, CausalWork, with_objective
 from bertkit.workflows.bench.ours import build_ours
 from bertkit.workflows.bench.predicting import Job, draw_texts, lengths_of, read_texts, write_model, write_rows
 from bertkit.workflows.bench.pretraining import bench_phase
@@ -431,7 +432,34 @@ def test_an_optimizer_that_trainer_lacks_is_not_compared(store):
         bench("pretrain", request)
 
 
+def test_what_differs_between_the_objectives_is_the_objective(store):
+    masked = tiny_config(masking__whole_word=True, pairs__next_sentence="off")
+    works = {name: PretrainingWork(with_objective(masked, name), store.location, 1) for name in OBJECTIVES}
+    assert {name: work.config.objective for name, work in works.items()} == {name: name for name in OBJECTIVES}
+    assert [works[name].config.masking.whole_word for name in OBJECTIVES] == [True, True, False, False]
+    assert len({work.config.model.model_dump_json() for work in works.values()}) == 1
+    causal = CausalWork(works["mlm"].config, store.location, 1)
+    assert causal.our_model().config.is_decoder
+    assert not works["mlm"].our_model().config.is_decoder
+    rounds = [build_ours(work, "fp32").work(1) for work in (works["mlm"], causal)]
+    assert rounds[0].amount == rounds[1].amount
+
+
+@pytest.mark.slow
+def test_objectives_are_measured_against_masked_lm(store):
+    result = bench("objectives", Request(tiny_config(), corpus=str(store.path), rounds=1, steps=1))
+    assert [ratio.ours for ratio in result.ratios] == ["mlm+nsp", "ltr", "bilm", "mlm, causal attention"]
+    assert {ratio.theirs for ratio in result.ratios} == {"mlm"}
+    assert all(ratio.speed.median > 0 for ratio in result.ratios)
+
+
+def test_transformers_bert_is_not_compared_with_what_it_does_not_learn(store):
+    config = with_objective(tiny_config(), "ltr")
+    with pytest.raises(ConfigError, match="does not learn ltr: bertkit bench objectives"):
+        bench("pretrain", Request(config, corpus=str(store.path)))
+
+
 def test_what_is_not_a_subject_is_refused():
-    assert set(SUBJECTS) == {"pretrain", "finetune", "predict", "prepare", "resume", "ranks", "startup"}
+    assert set(SUBJECTS) == {"pretrain", "objectives", "finetune", "predict", "prepare", "resume", "ranks", "startup"}
     with pytest.raises(ConfigError, match="nothing to measure called 'speed'"):
         bench("speed", Request(tiny_config()))

@@ -24,7 +24,12 @@ def bench_pretraining(request: Request) -> BenchResult:
     Raises:
         BertkitError: whatever the user can mend, in one sentence.
     """
-    request = replace(request, config=_from_scratch(request.config))
+    if request.config.direction != "bidirectional":
+        raise ConfigError(
+            f"bench pretrain compares with transformers' BERT, which does not learn {request.config.objective}: "
+            "bertkit bench objectives compares the objectives"
+        )
+    request = replace(request, config=from_scratch(request.config))
     config, watch = request.config, request.watch
     with prepared_sample(config, request.corpus, watch=watch) as (sample, _):
         phase = bench_phase(config)
@@ -86,7 +91,7 @@ STOCK_NOTE = (
 )
 
 
-def _from_scratch(config: PretrainConfig) -> PretrainConfig:
+def from_scratch(config: PretrainConfig) -> PretrainConfig:
     """The shape of the model to continue from, with new weights: both sides begin alike."""
     config = with_initial_shape(config)
     return config.model_copy(update={"train": config.train.model_copy(update={"init_from": None})})

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from bertkit.errors import ConfigError
 from bertkit.workflows.bench.compare import BenchResult
 from bertkit.workflows.bench.finetuning import bench_finetuning
+from bertkit.workflows.bench.objectives import bench_objectives
 from bertkit.workflows.bench.predicting import bench_prediction
 from bertkit.workflows.bench.preparing import bench_preparing
 from bertkit.workflows.bench.pretraining import bench_pretraining
@@ -15,6 +16,7 @@ from bertkit.workflows.bench.starting import bench_startup
 
 SUBJECTS: dict[str, Callable[[Request], BenchResult]] = {
     "pretrain": bench_pretraining,
+    "objectives": bench_objectives,
     "finetune": bench_finetuning,
     "predict": bench_prediction,
     "prepare": bench_preparing,

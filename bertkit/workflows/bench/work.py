@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from bertkit.config.leaves import TokenBudget
 from bertkit.config.schema import PretrainConfig
@@ -120,7 +120,7 @@ class PretrainingWork:
             self.config.model, sizes, vocab_size=self.shape().vocab_size, has_pairs=self._has_pairs
         )
 
-    def shape(self) -> BertKitConfig:
+    def shape(self) -> PreTrainedConfig:
         """The model's shape."""
         return build_model_config(self.config, self._vocabulary)
 
@@ -196,7 +196,7 @@ class FinetuningWork:
         return shape
 
 
-def stock_config(shape: BertKitConfig) -> Any:
+def stock_config(shape: PreTrainedConfig) -> Any:
     """The same shape, as transformers' own BERT takes it."""
     from transformers import BertConfig
 
