@@ -83,7 +83,8 @@ __all__ = [
     "to_stock",
 ]
 
-# Auto class, our BERT's class behind it (`class_for` has the biLM's), and transformers' table of the class names it knows for the same use.
+# Auto class, our BERT's class behind it (`class_for` has the biLM's), and transformers' table of the class names it
+# knows for the same use.
 AUTO_CLASSES = (
     (AutoModel, BertKitModel, "MODEL_MAPPING_NAMES"),
     (AutoModelForPreTraining, BertKitForPreTraining, "MODEL_FOR_PRETRAINING_MAPPING_NAMES"),
@@ -117,7 +118,7 @@ def _register() -> None:
 
 
 def _register_class(auto_class: Any, model_class: type[PreTrainedModel], names: dict[str, str]) -> None:
-    config_class = cast(type[PreTrainedConfig], model_class.config_class)
+    config_class = cast("type[PreTrainedConfig]", model_class.config_class)
     auto_class.register(config_class, model_class, exist_ok=True)
     # Some of transformers' tools, and its test suite, ask by class name what a model is for.
     names[config_class.model_type] = model_class.__name__

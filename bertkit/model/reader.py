@@ -52,8 +52,8 @@ class BiLSTMReader(nn.Module):
         for index, (forwards, backwards) in enumerate(zip(self.forwards, self.backwards, strict=True)):
             read_TW = read_TW if index == 0 else self.dropout(read_TW)
             directions = (
-                run_lstm(cast(nn.LSTM, forwards), read_TW, layout),
-                run_lstm(cast(nn.LSTM, backwards), read_TW, layout, reverse=True),
+                run_lstm(cast("nn.LSTM", forwards), read_TW, layout),
+                run_lstm(cast("nn.LSTM", backwards), read_TW, layout, reverse=True),
             )
             read_TW = torch.cat(directions, dim=-1)
         return read_TW, both_ends(*directions, layout)
@@ -70,7 +70,7 @@ class LayerMix(nn.Module):
         self.choice = choice
         learned = choice == "weighted-all"
         self.weights_K = nn.Parameter(torch.zeros(num_layers)) if learned else None
-        self.scale = nn.Parameter(torch.ones(())) if learned else None
+        self.scale = nn.Parameter(torch.ones(1)) if learned else None
 
     def reset_parameters(self) -> None:
         """Begin with every layer alike, and their mean as it is."""
@@ -88,7 +88,7 @@ class LayerMix(nn.Module):
 
 
 def both_ends(forwards_TH: Tensor, backwards_TH: Tensor, layout: Layout) -> Tensor:
-    """What each direction has in the end: the forward one's state at the last token, the backward one's at the first."""
+    """What each direction ends with: the forward one's state at the last token, the backward one's at the first."""
     last_IH = forwards_TH.index_select(0, layout.last_token_I)
     return torch.cat([last_IH, backwards_TH.index_select(0, layout.first_token_I)], dim=-1)
 

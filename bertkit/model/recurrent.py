@@ -1,17 +1,18 @@
 """An LSTM over packed tokens.
 
-Shape letters: T packed tokens, B rows (instances), S steps, R places (a step of a row), D what goes in, W what comes out.
+Shape letters: T packed tokens, B rows (instances), S steps, R places (a step of a row), D what goes in, W what comes
+out.
 
-Step by step is the only order that an LSTM knows, so tokens are laid out by steps: first the first tokens of all rows,
-then the second ones. Rows are read from their own first token (or last, `reverse`), so padding is at the end of a row,
-where no state of a token has seen it. On a CPU the rows stand in order of length and a step leaves out those that are
-over, as torch's `PackedSequence`; its own kernel takes six times as long there, since it cuts up the whole batch at
-every step. On a GPU a step has all rows, so that nothing waits for the device to say how long they are.
+It goes step by step, so tokens are laid out by steps: first the first tokens of all rows, then the second ones. Rows
+are read from their own first token (or last, `reverse`), so padding is at the end of a row, where no token's state has
+seen it. On a CPU the rows stand in order of length and a step leaves out those that are over, as in torch's
+`PackedSequence`, whose own kernel takes six times as long there: it cuts up the whole batch at every step. On a GPU a
+step has all rows, so that nothing waits for the device to say how long they are.
 """
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -47,7 +48,8 @@ def run_lstm(lstm: nn.LSTM, tokens_TD: Tensor, layout: Layout, *, reverse: bool 
     steps = _steps_of(layout, reverse=reverse)
     num_places = sum(length * rows for length, rows in steps.runs)
     places_RD = tokens_TD.new_zeros(num_places, tokens_TD.shape[1]).index_copy(0, steps.place_T, tokens_TD)
-    with _without_advice():
+    # A traced graph holds no filters of warnings.
+    with nullcontext() if is_tracing(tokens_TD) else _without_advice():
         outputs_RW = torch.cat(list(_run_by_run(lstm, places_RD, steps.runs)))
     return outputs_RW.index_select(0, steps.place_T)
 
