@@ -62,6 +62,13 @@ Grid = Annotated[str | None, typer.Option(help="paper: batch 16, 32 x rate 5e-5,
 Retry = Annotated[
     int | None, typer.Option("--retry-collapsed", help="Begin a collapsed run again with another seed, so many times.")
 ]
+FeatureBased = Annotated[
+    bool,
+    typer.Option(
+        "--feature-based",
+        help="Keep the encoder as it is and train a BiLSTM on its layers; --set model.bilstm.layers=... chooses them.",
+    ),
+]
 OutputDir = Annotated[
     Path | None, typer.Option(help="Run folder; runs/TASK if left out. An existing run is continued.")
 ]
@@ -82,6 +89,7 @@ def glue(
     grid: Grid = None,
     stable: Stable = False,
     retry_collapsed: Retry = None,
+    feature_based: FeatureBased = False,
     output_dir: OutputDir = None,
     nproc: NumProcesses = None,
     settings: Settings = None,
@@ -93,7 +101,7 @@ def glue(
     Example: bertkit finetune glue mrpc --from runs/base --data-dir glue_data --seeds 5
     """
     options = named_options(f"glue/{task}", init_from, data_dir) | {"train.retry_collapsed": retry_collapsed}
-    _run(Request(options, recipe, stable, settings, seeds, grid, output_dir, dry_run, as_json, nproc))
+    _run(Request(options, recipe, stable, settings, seeds, grid, output_dir, dry_run, as_json, nproc, feature_based))
 
 
 def _named_command(name: str, title: str) -> None:
@@ -105,6 +113,7 @@ def _named_command(name: str, title: str) -> None:
         grid: Grid = None,
         stable: Stable = False,
         retry_collapsed: Retry = None,
+        feature_based: FeatureBased = False,
         output_dir: OutputDir = None,
         nproc: NumProcesses = None,
         settings: Settings = None,
@@ -112,7 +121,9 @@ def _named_command(name: str, title: str) -> None:
         as_json: AsJson = False,
     ) -> None:
         options = named_options(name, init_from, data_dir) | {"train.retry_collapsed": retry_collapsed}
-        _run(Request(options, recipe, stable, settings, seeds, grid, output_dir, dry_run, as_json, nproc))
+        _run(
+            Request(options, recipe, stable, settings, seeds, grid, output_dir, dry_run, as_json, nproc, feature_based)
+        )
 
     app.command(name, help=f"Fine-tune on {title}.\n\nExample: bertkit finetune {name} --data-dir data/")(command)
 
@@ -131,6 +142,7 @@ def classify(
     recipe: Recipe = None,
     seeds: Seeds = 1,
     stable: Stable = False,
+    feature_based: FeatureBased = False,
     output_dir: OutputDir = None,
     nproc: NumProcesses = None,
     settings: Settings = None,
@@ -142,7 +154,7 @@ def classify(
     Example: bertkit finetune classify --train reviews.csv --text review --label stars
     """
     options = own_options("auto", train, evaluate, text, label, None, init_from)
-    _run(Request(options, recipe, stable, settings, seeds, None, output_dir, dry_run, as_json, nproc))
+    _run(Request(options, recipe, stable, settings, seeds, None, output_dir, dry_run, as_json, nproc, feature_based))
 
 
 @app.command("tag")
@@ -153,6 +165,7 @@ def tag(
     recipe: Recipe = None,
     seeds: Seeds = 1,
     stable: Stable = False,
+    feature_based: FeatureBased = False,
     output_dir: OutputDir = None,
     nproc: NumProcesses = None,
     settings: Settings = None,
@@ -164,7 +177,7 @@ def tag(
     Example: bertkit finetune tag --train train.conll --eval dev.conll
     """
     options = own_options("tagging", train, evaluate, None, None, None, init_from)
-    _run(Request(options, recipe, stable, settings, seeds, None, output_dir, dry_run, as_json, nproc))
+    _run(Request(options, recipe, stable, settings, seeds, None, output_dir, dry_run, as_json, nproc, feature_based))
 
 
 @app.command("qa")
@@ -175,6 +188,7 @@ def qa(
     recipe: Recipe = None,
     seeds: Seeds = 1,
     stable: Stable = False,
+    feature_based: FeatureBased = False,
     output_dir: OutputDir = None,
     nproc: NumProcesses = None,
     settings: Settings = None,
@@ -186,7 +200,7 @@ def qa(
     Example: bertkit finetune qa --train train.json --eval dev.json
     """
     options = own_options("span_qa", train, evaluate, None, None, None, init_from)
-    _run(Request(options, recipe, stable, settings, seeds, None, output_dir, dry_run, as_json, nproc))
+    _run(Request(options, recipe, stable, settings, seeds, None, output_dir, dry_run, as_json, nproc, feature_based))
 
 
 @app.command("choose")
@@ -199,6 +213,7 @@ def choose(
     init_from: InitFrom = None,
     recipe: Recipe = None,
     seeds: Seeds = 1,
+    feature_based: FeatureBased = False,
     output_dir: OutputDir = None,
     nproc: NumProcesses = None,
     settings: Settings = None,
@@ -210,7 +225,7 @@ def choose(
     Example: bertkit finetune choose --train train.csv --text context --choice a --choice b --label answer
     """
     options = own_options("multiple_choice", train, evaluate, text, label, choices, init_from)
-    _run(Request(options, recipe, False, settings, seeds, None, output_dir, dry_run, as_json, nproc))
+    _run(Request(options, recipe, False, settings, seeds, None, output_dir, dry_run, as_json, nproc, feature_based))
 
 
 @dataclass(frozen=True)
@@ -227,6 +242,7 @@ class Request:
     dry_run: bool
     as_json: bool
     nproc: int | None
+    feature_based: bool
 
 
 def _run(request: Request) -> None:
@@ -234,12 +250,21 @@ def _run(request: Request) -> None:
         from bertkit.config.load import dump_config
         from bertkit.errors import ConfigError
         from bertkit.workflows.finetune_setup import planned
+        from bertkit.workflows.suite import grid_of
 
         if request.grid and request.seeds > 1:
             raise ConfigError("--grid and --seeds are two searches: run the grid, then its best cell with --seeds")
-        config = load_request(request.options, request.recipe, request.stable, request.settings or [])
+        config = load_request(
+            request.options,
+            request.recipe,
+            request.stable,
+            request.settings or [],
+            feature_based=request.feature_based,
+        )
         folder = request.output_dir or Path("runs") / _run_name(config)
         if request.dry_run:
+            if request.grid:
+                grid_of(config, folder, request.grid)
             whole_suite = config.task.name == "glue/all"
             if is_main_process():
                 planned_config = config if whole_suite else planned(config)
@@ -256,7 +281,14 @@ def _run(request: Request) -> None:
             raise typer.Exit(exit_code(stopped_by))
 
 
-def load_request(options: dict[str, Any], recipe: str | None, stable: bool, settings: list[str]) -> "FinetuneConfig":
+def load_request(
+    options: dict[str, Any],
+    recipe: str | None,
+    stable: bool,
+    settings: list[str],
+    *,
+    feature_based: bool = False,
+) -> "FinetuneConfig":
     """The config of a command's options.
 
     Raises:
@@ -268,11 +300,27 @@ def load_request(options: dict[str, Any], recipe: str | None, stable: bool, sett
 
     if recipe and stable:
         raise ConfigError("--stable is the recipe 'stable': leave out --recipe")
+    if feature_based and stable:
+        raise ConfigError("--stable is for an encoder that is fine-tuned: leave it or --feature-based out")
     if any(setting.replace(" ", "").startswith("train.max_steps=") for setting in settings):
         # Steps on the command line take the place of a recipe's epochs.
         settings = ["train.epochs=null", *settings]
     path = find_recipe(recipe or ("stable" if stable else "paper"), finetuning=True)
-    return load_config(FinetuneConfig, path, settings=settings, options=options)
+    if not feature_based:
+        return load_config(FinetuneConfig, path, settings=settings, options=options)
+    options = options | {"model.freeze": "encoder"}
+    config = load_config(FinetuneConfig, path, settings=[*_with_bilstm(path), *settings], options=options)
+    if config.model.bilstm is None:
+        raise ConfigError("--feature-based trains model.bilstm: leave out --set model.bilstm=null")
+    return config
+
+
+def _with_bilstm(recipe: Path) -> list[str]:
+    """The setting that gives a recipe a BiLSTM where it has none."""
+    from bertkit.config.load import read_yaml
+
+    model = read_yaml(recipe).get("model")
+    return [] if isinstance(model, dict) and model.get("bilstm") else ["model.bilstm={}"]
 
 
 def named_options(name: str, init_from: str | None, data_dir: Path | None) -> dict[str, Any]:

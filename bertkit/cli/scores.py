@@ -15,6 +15,7 @@ def print_run(folder: Path, results: Mapping[str, Any]) -> None:
     """One fine-tuned model: every figure of every split, and what the run cost."""
     rows = [(f"{split}: {name}", shown) for split, name, shown in _figures(results)]
     rows += [
+        *_method(results),
         ("trained", f"{results['step']:,} steps, {duration(results['elapsed_s'])}"),
         ("training examples", f"{results['num_train_examples']:,}"),
         ("best checkpoint", f"step {results['best_step']:,}, by {results['headline']}"),
@@ -24,6 +25,17 @@ def print_run(folder: Path, results: Mapping[str, Any]) -> None:
     if results["collapsed"]:
         rows.append(("collapsed", f"{results['collapsed']}: try --recipe stable, or --set train.retry_collapsed=3"))
     print_table(f"Fine-tuned on {results['task']}", rows)
+
+
+def _method(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How a BiLSTM read the encoder, if one did."""
+    if not results.get("layers"):
+        return []
+    kept = "frozen" if results["method"] == "feature-based" else "fine-tuned"
+    rows = [("method", f"{results['method']}: a BiLSTM on {results['layers']} of a {kept} encoder")]
+    if shares := results["layer_shares"]:
+        rows.append(("share of each layer", ", ".join(f"{name} {share:.1%}" for name, share in shares.items())))
+    return rows
 
 
 def print_scores(title: str, results: Mapping[str, Any]) -> None:

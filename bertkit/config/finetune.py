@@ -8,16 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bertkit.config.schema import (
-    EXECUTION,
-    MICRO_BATCH_TOKENS,
-    EveryConfig,
-    OptimConfig,
-    PositiveInt,
-    Section,
-    Share,
-    TokenBudget,
-)
+from bertkit.config.leaves import EXECUTION, MICRO_BATCH_TOKENS, PositiveInt, Section, Share, TokenBudget
+from bertkit.config.schema import EveryConfig, OptimConfig
 
 DEFAULT_BERT = "google-bert/bert-base-uncased"
 
@@ -85,12 +77,29 @@ class LoraConfig(Section):
     dropout: Share = Field(0.05, description="Dropout before the adapters.")
 
 
+class BiLSTMConfig(Section):
+    """A bidirectional LSTM between the encoder and the classifier (Devlin et al. 2019, section 5.3 and table 5)."""
+
+    # The choices of `bertkit.model.layer_mix`, which loads torch.
+    layers: Literal["embeddings", "last", "second-to-last", "sum-last-4", "concat-last-4", "weighted-all"] = Field(
+        "weighted-all",
+        description="Layers of the encoder it reads; of weighted-all it learns each layer's share (ELMo's scalar mix).",
+    )
+    num_layers: PositiveInt = Field(2, description="Bidirectional layers.")
+    size: PositiveInt = Field(768, description="Units of a direction; the classifier reads twice as many numbers.")
+    dropout: Share = Field(0.0, description="Dropout between its layers.")
+
+
 class FinetuneModelConfig(Section):
     """What becomes of the pre-trained model before it is trained."""
 
     init_from: str = Field(DEFAULT_BERT, description="BERT folder, pre-training run or Hub id to begin from.")
-    hidden_dropout_prob: Share | None = Field(None, description="Dropout; null: the model's own.")
-    attention_probs_dropout_prob: Share | None = Field(None, description="Attention dropout; null: the model's own.")
+    hidden_dropout_prob: Share | None = Field(
+        None, description="Dropout; null: the model's own. An encoder frozen under model.bilstm has none."
+    )
+    attention_probs_dropout_prob: Share | None = Field(
+        None, description="Attention dropout; null: the model's own. An encoder frozen under model.bilstm has none."
+    )
     classifier_dropout: Share | None = Field(None, description="Dropout before the head; null: hidden_dropout_prob.")
     freeze: Literal["none", "embeddings", "encoder"] = Field(
         "none", description="Weights that stay as they are: none, the embeddings, or everything but the head."
@@ -99,13 +108,22 @@ class FinetuneModelConfig(Section):
         0, description="Topmost layers, and the pooler, to begin anew (Zhang et al. 2021)."
     )
     lora: LoraConfig | None = Field(None, description="Train adapters only (pip install peft).")
+    bilstm: BiLSTMConfig | None = Field(
+        None,
+        description="A BiLSTM before the classifier; with model.freeze=encoder it makes the feature-based approach.",
+    )
+
+    @property
+    def is_feature_based(self) -> bool:
+        """Whether the encoder only gives features (section 5.3) and is not fine-tuned."""
+        return self.freeze == "encoder" and self.bilstm is not None
 
 
 class FinetuneOptimConfig(OptimConfig):
     """The optimizer and its schedule, with what the task says where it is left null."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = Field(  # type: ignore[assignment]
-        None, description="Peak learning rate; null: the task's."
+        None, description="Peak learning rate; null: the task's, or 1e-3 for a BiLSTM on a frozen encoder."
     )
     warmup_steps: Annotated[float, Field(ge=0)] = Field(
         0.1, description="Linear warm-up: steps when 1 or more, a share of the run when below 1."
@@ -175,8 +193,20 @@ class FinetuneConfig(Section):
     def _sections_fit(self) -> Self:
         if self.train.max_steps is not None and self.train.epochs is not None:
             raise ValueError("train.max_steps and train.epochs both say how long to train: set one of them to null")
-        if self.model.lora is not None and self.model.freeze != "none":
-            raise ValueError("model.lora freezes the encoder by itself: set model.freeze to none")
-        if self.model.lora is not None and self.model.reinit_layers:
-            raise ValueError("model.reinit_layers needs whole layers trained, and model.lora does not: set one only")
+        if self.model.lora is not None:
+            _require_plain(self.model)
+        if self.model.freeze == "encoder" and self.model.reinit_layers:
+            raise ValueError(
+                f"model.reinit_layers {self.model.reinit_layers} begins layers anew that model.freeze=encoder never "
+                "trains: set one only (recipe stable sets the first, --feature-based the second)"
+            )
         return self
+
+
+def _require_plain(model: FinetuneModelConfig) -> None:
+    if model.bilstm is not None:
+        raise ValueError("model.lora trains adapters and a plain head, no model.bilstm: set one of the two to null")
+    if model.freeze != "none":
+        raise ValueError("model.lora freezes the encoder by itself: set model.freeze to none")
+    if model.reinit_layers:
+        raise ValueError("model.reinit_layers needs whole layers trained, and model.lora does not: set one only")

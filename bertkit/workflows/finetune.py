@@ -14,11 +14,12 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from bertkit.config.finetune import FinetuneConfig
+from bertkit.config.finetune import FinetuneConfig, FinetuneModelConfig
 from bertkit.data.feature_loader import FeatureLoader
 from bertkit.data.features import Features, concatenate_features
 from bertkit.data.loader import Batching
 from bertkit.errors import CheckpointError, ConfigError
+from bertkit.model.families import class_for
 from bertkit.tasks.problem import ProblemOptions
 from bertkit.train.budget import Budget
 from bertkit.train.checkpoint import Checkpoint, DamagedCheckpointError, load_weights, open_checkpoint
@@ -41,6 +42,7 @@ from bertkit.workflows.finetune_setup import (
     seed_of,
     set_up,
 )
+from bertkit.workflows.heads import learned_shares
 from bertkit.workflows.infer import EXAMPLES_A_CHUNK, Predictor, chunked
 from bertkit.workflows.provenance import count_parameters, measuring_energy, provenance_of_finetuning, with_cost
 from bertkit.workflows.runs import RunFolder, write_aside
@@ -279,6 +281,7 @@ def _finish(
     results = {
         "task": data.spec.name,
         "problem": data.spec.problem,
+        **_method(setting.config.model),
         "seed": setting.seed,
         "step": state.step,
         "best_step": selection.best_step,
@@ -298,7 +301,10 @@ def _finish(
     log_results(setting.accelerator, results["scores"], step=state.step)
     if setting.accelerator.is_main_process:
         setting.watch.begin("exporting")
-        _export(setting, open_plain(setting, best), options)
+        plain = open_plain(setting, best)
+        # Of this model no process holds a part only.
+        results["layer_shares"] = learned_shares(plain)
+        _export(setting, plain, options)
         write_aside(run.results_file, json.dumps(results, indent=2) + "\n")
         # The export is the model from here on; what is missing of the last lines, the same command makes good.
         shutil.rmtree(run.checkpoints, ignore_errors=True)
@@ -306,8 +312,16 @@ def _finish(
     return FinetuneSummary(run.path, results, step=state.step)
 
 
+def _method(model: FinetuneModelConfig) -> dict[str, Any]:
+    """Which of the paper's two approaches, and the layers that a BiLSTM reads; their shares are known at the end."""
+    method = "feature-based" if model.is_feature_based else "fine-tuning"
+    return {"method": method, "layers": model.bilstm and model.bilstm.layers, "layer_shares": None}
+
+
 def _provenance(setting: Setting, state: TrainState) -> dict[str, Any]:
-    parameters = count_parameters(setting.problem.model_class, read_pinned(setting.run)["architecture"])
+    architecture = read_pinned(setting.run)["architecture"]
+    model_class = class_for(architecture["model_type"], setting.problem.model_class)
+    parameters = count_parameters(model_class, architecture)
     known = provenance_of_finetuning(
         setting.config, setting.run, setting.data, setting.accelerator, seed=setting.seed, parameters=parameters
     )

@@ -17,13 +17,21 @@ from bertkit.data.loader import Position
 from bertkit.data.texts import TextEncoder
 from bertkit.data.tokenizer import load_tokenizer
 from bertkit.errors import CheckpointError, ConfigError
-from bertkit.model import BertKitConfig
+from bertkit.model.families import class_for, config_from
 from bertkit.tasks.problem import Problem, ProblemOptions
 from bertkit.tasks.problems import PROBLEMS
 from bertkit.train.checkpoint import Checkpoint, latest_checkpoint, list_checkpoints, load_weights, restore
 from bertkit.train.state import TrainState
 from bertkit.workflows.check import checked
-from bertkit.workflows.heads import add_lora, freeze, layer_scale, load_with_head, merged
+from bertkit.workflows.heads import (
+    add_lora,
+    freeze,
+    freeze_unread,
+    layer_scale,
+    load_with_head,
+    merged,
+    require_fitting,
+)
 from bertkit.workflows.runs import RunFolder, kept_whole, write_aside
 from bertkit.workflows.source import bert_folder, open_bert_config, require_room
 from bertkit.workflows.task_data import TaskData, find_spec, option_values, vars_of
@@ -34,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 # A run that collapsed begins again with a seed this much further on, so that retries of several seeds never meet.
 SEED_STEP = 1000
+# A BiLSTM from its beginning learns nothing at the rates that suit a pre-trained encoder; Adam's own default.
+FEATURE_BASED_RATE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,8 @@ def resolve(config: FinetuneConfig, data: TaskData) -> FinetuneConfig:
     chosen = {"problem": data.spec.problem, "max_seq_length": length, "doc_stride": stride}
     if data.columns.texts:
         chosen |= vars_of(data.columns)
-    learning_rate = optim.learning_rate or defaults.learning_rate
+    usual_rate = FEATURE_BASED_RATE if config.model.is_feature_based else defaults.learning_rate
+    learning_rate = optim.learning_rate or usual_rate
     epochs = train.epochs or (None if train.max_steps else defaults.epochs)
     batch = train.global_batch_size or defaults.global_batch_size
     return config.model_copy(
@@ -161,13 +172,14 @@ def set_up(config: FinetuneConfig, run: RunFolder, data: TaskData, accelerator: 
     """Everything a run needs before its folder is touched; the examples are checked on the way.
 
     Raises:
-        ConfigError: there is no such model, or it is too short.
+        ConfigError: there is no such model, or it has not what the run would train.
         TaskError: training on these examples would be wrong.
     """
     has_begun = bool(list_checkpoints(run.checkpoints))
     initial = None if has_begun else open_bert_config(config.model.init_from)
     tokenizer = load_tokenizer(run.tokenizer if has_begun else bert_folder(config.model.init_from))
     if initial is not None:
+        require_fitting(config.model, initial)
         require_room(initial, tokenizer.vocabulary, config.model.init_from)
         longest = initial.max_position_embeddings
         if (config.task.max_seq_length or 0) > longest:
@@ -198,7 +210,7 @@ def begin_or_resume(setting: Setting) -> tuple[nn.Module, TrainState]:
             write_aside(run.pinned_file, json.dumps(pinned, indent=2) + "\n")
     else:
         # Whatever the run was begun from is needed no more.
-        plain = setting.problem.model_class(BertKitConfig(**read_pinned(run)["architecture"]))
+        plain = _pinned_model(setting)
     model = _trainable(setting, plain)
     scale_of = layer_scale(plain.config.num_hidden_layers, config.optim.layer_decay)
     state = build_state(model, config.optim, setting.accelerator, seed=setting.seed, scale_of=scale_of)
@@ -212,10 +224,16 @@ def begin_or_resume(setting: Setting) -> tuple[nn.Module, TrainState]:
 
 def open_plain(setting: Setting, checkpoint: Checkpoint) -> PreTrainedModel:
     """A checkpoint's model on the host, its adapters merged: what no process shares with another and nothing wraps."""
-    architecture = BertKitConfig(**read_pinned(setting.run)["architecture"])
-    model = _trainable(setting, setting.problem.model_class(architecture))
+    model = _trainable(setting, _pinned_model(setting))
     load_weights(checkpoint, model)
     return merged(model)
+
+
+def _pinned_model(setting: Setting) -> PreTrainedModel:
+    """The run's model without its weights."""
+    architecture = config_from(read_pinned(setting.run)["architecture"])
+    model: PreTrainedModel = class_for(architecture, setting.problem.model_class)(architecture)
+    return model
 
 
 def _trainable(setting: Setting, plain: PreTrainedModel) -> nn.Module:
@@ -225,6 +243,8 @@ def _trainable(setting: Setting, plain: PreTrainedModel) -> nn.Module:
     if config.model.lora is not None:
         return add_lora(plain, config.model.lora, seed=setting.seed)
     freeze(plain, config.model.freeze)
+    if config.model.bilstm is not None:
+        freeze_unread(plain, config.model.bilstm)
     return plain
 
 

@@ -5,13 +5,15 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from bertkit.config.finetune import FinetuneModelConfig, LoraConfig
+from bertkit.config.finetune import BiLSTMConfig, FinetuneModelConfig, LoraConfig
 from bertkit.errors import ConfigError
 from bertkit.installed import is_installed
+from bertkit.model.families import class_for
+from bertkit.model.layer_mix import mix_layers
 from bertkit.tasks.problem import Problem
-from bertkit.workflows.source import bert_folder, opening
+from bertkit.workflows.source import bert_folder, direction_of, open_bert_config, opening
 
 _HF_PROBLEM_TYPES = {
     "classification": "single_label_classification",
@@ -25,21 +27,24 @@ def load_with_head(
 ) -> PreTrainedModel:
     """The model of `settings.init_from` in float32 with a head for `problem`, drawn from `seed` where it is new.
 
+    The class of the model is of the family of what is opened.
+
     Raises:
-        ConfigError: the model cannot be opened, or has fewer layers than are to begin anew.
+        ConfigError: the model cannot be opened, or has not what `settings` change.
     """
     source = settings.init_from
-    dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-    given = {name: getattr(settings, name) for name in dropouts if getattr(settings, name) is not None}
+    initial = open_bert_config(source)
+    require_fitting(settings, initial)
+    model_class: Any = class_for(initial, problem.model_class)
     torch.manual_seed(seed)
     folder = bert_folder(source)
     with opening(source):
-        loaded: Any = problem.model_class.from_pretrained(
+        loaded = model_class.from_pretrained(
             folder,
             dtype=torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # another task's head has another number of classes
-            **given,
+            **_changed_fields(settings, initial),
             **head_fields(problem.name, labels),
         )
     model: PreTrainedModel = loaded[0]
@@ -48,6 +53,56 @@ def load_with_head(
         raise ConfigError(f"--from {source} lacks {len(missing)} of the encoder's weights, such as {missing[0]}")
     _reinit_top(model, settings.reinit_layers)
     return model
+
+
+def require_fitting(settings: FinetuneModelConfig, initial: PreTrainedConfig) -> None:
+    """Make sure that a model of the config `initial` has what `settings` change in it.
+
+    Raises:
+        ConfigError: it has fewer layers, or none with attention.
+    """
+    num_layers = initial.num_hidden_layers
+    if settings.reinit_layers > num_layers:
+        raise ConfigError(
+            f"model.reinit_layers {settings.reinit_layers} exceeds the model's {num_layers} layers: lower it"
+        )
+    if settings.bilstm is not None:
+        try:
+            mix_layers([torch.zeros(1, 1)] * (num_layers + 1), settings.bilstm.layers)
+        except ValueError as error:
+            raise ConfigError(f"model.bilstm.layers {error}: choose others") from error
+    if direction_of(initial) == "bilm":
+        if settings.lora is not None:
+            raise ConfigError("model.lora adapts a Transformer's matrices and the biLM has none: set it to null")
+        if settings.attention_probs_dropout_prob:
+            raise ConfigError("model.attention_probs_dropout_prob: the biLM has no attention: set it to null")
+
+
+def _changed_fields(settings: FinetuneModelConfig, initial: Any) -> dict[str, Any]:
+    """What the model's config says otherwise than that of what it is made from."""
+    dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+    fields = {name: getattr(settings, name) for name in dropouts if getattr(settings, name) is not None}
+    if settings.is_feature_based:
+        fields = {"classifier_dropout": _head_dropout(settings, initial)} | dict.fromkeys(dropouts[:2], 0.0)
+    direction = direction_of(initial)
+    if direction == "bilm":
+        fields.pop("attention_probs_dropout_prob", None)
+    if direction == "left-to-right":
+        # The first token has seen nothing but itself.
+        fields["pooled_token"] = "last"
+    # An earlier head's reader is not this one's.
+    return fields | {"bilstm": None if settings.bilstm is None else settings.bilstm.model_dump()}
+
+
+def _head_dropout(settings: FinetuneModelConfig, initial: Any) -> float:
+    """The dropout that the head would have on an encoder that is fine-tuned."""
+    ways = (
+        settings.classifier_dropout,
+        getattr(initial, "classifier_dropout", None),
+        settings.hidden_dropout_prob,
+        initial.hidden_dropout_prob,
+    )
+    return float(next(way for way in ways if way is not None))
 
 
 def head_fields(problem: str, labels: Sequence[str]) -> dict[str, Any]:
@@ -65,10 +120,27 @@ def head_fields(problem: str, labels: Sequence[str]) -> dict[str, Any]:
 
 def freeze(model: nn.Module, what: str) -> None:
     """Leaves 'embeddings', or the whole 'encoder' but not its pooler, out of training; 'none': nothing."""
-    frozen = {"none": (), "embeddings": ("bert.embeddings.",), "encoder": ("bert.embeddings.", "bert.layers.")}[what]
     for name, parameter in model.named_parameters():
-        if name.startswith(frozen):
+        is_embedding = name.startswith("bert.embeddings.")
+        is_encoder = name.startswith("bert.") and not name.startswith("bert.pooler.")
+        if {"none": False, "embeddings": is_embedding, "encoder": is_encoder}[what]:
             parameter.requires_grad_(False)
+
+
+def freeze_unread(model: PreTrainedModel, bilstm: BiLSTMConfig) -> None:
+    """Leaves the layers above those that a BiLSTM reads out of training: no gradient comes to them."""
+    layers: Any = model.bert.layers  # type: ignore[union-attr]
+    num_read = {"embeddings": 0, "second-to-last": len(layers) - 1}.get(bilstm.layers, len(layers))
+    layers[num_read:].requires_grad_(False)
+
+
+def learned_shares(model: PreTrainedModel) -> dict[str, float] | None:
+    """The share of each layer in what a BiLSTM reads, adding up to 1; None where it learned none."""
+    reader: Any = getattr(model, "reader", None)
+    if reader is None or reader.mix.weights_K is None:
+        return None
+    shares_K = reader.mix.weights_K.detach().softmax(0)
+    return {f"layer {number}": share for number, share in enumerate(shares_K.tolist(), 1)}
 
 
 def add_lora(model: PreTrainedModel, lora: LoraConfig, *, seed: int) -> nn.Module:
@@ -109,7 +181,8 @@ def layer_scale(num_layers: int, decay: float) -> Callable[[str], float]:
 
     def scale(name: str) -> float:
         parts = name.split(".")
-        if "layers" in parts:
+        # A BiLSTM above the encoder is trained as the head is.
+        if "layers" in parts and "bert" in parts:
             below = num_layers - int(parts[parts.index("layers") + 1])
         else:
             below = num_layers + 1 if "embeddings" in parts else 0
@@ -122,8 +195,6 @@ def _reinit_top(model: PreTrainedModel, num_layers: int) -> None:
     if not num_layers:
         return
     layers: Any = model.bert.layers  # type: ignore[union-attr]
-    if num_layers > len(layers):
-        raise ConfigError(f"model.reinit_layers {num_layers} exceeds the model's {len(layers)} layers: lower it")
     anew = [*layers[-num_layers:], *filter(None, [getattr(model.bert, "pooler", None)])]
     for module in (inner for outer in anew for inner in outer.modules()):
         for parameter in module.parameters(recurse=False):

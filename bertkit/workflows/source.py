@@ -6,10 +6,12 @@ from typing import Any
 
 from transformers import AutoConfig
 
+from bertkit.config.schema import Direction
 from bertkit.data.tokenizer import LoadedTokenizer
 from bertkit.data.vocabulary import Vocabulary
 from bertkit.errors import ConfigError, refused_as
-from bertkit.model import BertKitConfig
+from bertkit.model.families import BILM, FAMILIES
+from bertkit.model.reader import reader_settings
 from bertkit.workflows.runs import RunFolder
 
 _RUNS_NAMED = 8
@@ -57,9 +59,16 @@ def open_bert_config(source: str) -> Any:
         # No code that lies beside a model is ever run, and no one is asked whether it may.
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         require_sane(config)
-    if config.model_type not in ("bert", BertKitConfig.model_type):
+    if config.model_type not in FAMILIES:
         raise ConfigError(f"{source} is a '{config.model_type}' model: bertkit opens BERT only")
     return config
+
+
+def direction_of(config: Any) -> Direction:
+    """What the tokens of a model that `open_bert_config` opened see: both sides, the left one, or each by itself."""
+    if config.model_type == BILM:
+        return "bilm"
+    return "left-to-right" if getattr(config, "is_decoder", False) else "bidirectional"
 
 
 def opening(source: str) -> AbstractContextManager[None]:
@@ -82,8 +91,19 @@ def require_sane(config: Any) -> None:
         share = getattr(config, name, None)
         if share is not None and not 0 <= share <= 1:
             raise ValueError(f"config.json says {name} {share!r}")
+    _require_sane_bilstm(getattr(config, "bilstm", None))
     if not all(isinstance(name, str) for name in config.architectures or ()):
         raise ValueError("config.json names its architectures otherwise than by text")
+
+
+def _require_sane_bilstm(bilstm: Any) -> None:
+    if bilstm is None:
+        return
+    settings = reader_settings(bilstm)
+    for name, most in (("size", _LARGEST_SIZE), ("num_layers", _MOST_LAYERS)):
+        size = settings[name]
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= most:
+            raise ValueError(f"config.json says bilstm.{name} {size!r}")
 
 
 def require_room(config: Any, vocabulary: Vocabulary, source: str) -> None:

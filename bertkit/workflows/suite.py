@@ -72,10 +72,13 @@ def grid_of(config: FinetuneConfig, path: Path, grid: str) -> list[Cell]:
     """One cell for every combination of the grid's values.
 
     Raises:
-        ConfigError: there is no such grid.
+        ConfigError: there is no such grid, or its rates are not for what is trained.
     """
     if grid not in GRIDS:
         raise ConfigError(f"there is no grid '{grid}': give {' or '.join(GRIDS)}")
+    if config.model.is_feature_based:
+        # A BiLSTM from its beginning learns nothing at the rates that suit a pre-trained encoder.
+        raise ConfigError(f"--grid {grid} is for an encoder that is fine-tuned: leave it or --feature-based out")
     names, values = list(GRIDS[grid]), list(GRIDS[grid].values())
     cells = []
     for chosen in product(*values):

@@ -1,7 +1,6 @@
 """bertkit finetune, check and evaluate, as somebody types them."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -188,23 +187,19 @@ def test_a_mistake_gives_one_line_that_names_it_and_exit_code_2(arguments, messa
     assert not list(tmp_path.iterdir())
 
 
-def test_two_processes_end_with_the_weights_of_one_and_speak_with_one_voice(bert, data, tmp_path):
+def test_two_processes_end_with_the_weights_of_one_and_speak_with_one_voice(bert, data, tmp_path, monkeypatch):
     import torch
     from safetensors.torch import load_file
 
-    options = ["--train", data, "--from", bert, *QUICK, "--set=model.hidden_dropout_prob=0"]
+    options = ["classify", "--train", data, "--from", bert, *QUICK, "--set=model.hidden_dropout_prob=0"]
     options += ["--set=model.attention_probs_dropout_prob=0", "--set=train.global_batch_size=8"]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    said = []
-    for name, launch in (("one", []), ("two", launcher)):
-        command = [sys.executable, *launch, "-m", "bertkit", "finetune", "classify", *options]
-        done = subprocess.run(
-            [str(part) for part in [*command, "--output-dir", tmp_path / name]],
-            env=os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"},
-            capture_output=True, text=True, timeout=200,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        said.append(done)
+    command = [sys.executable, *launcher, "-m", "bertkit", "finetune", *options, "--output-dir", tmp_path / "two"]
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert run("finetune", *options, "--output-dir", tmp_path / "one").exit_code == 0
+    two = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=200)
+    assert two.returncode == 0, two.stderr
     first, second = (load_file(tmp_path / name / "export/model.safetensors") for name in ("one", "two"))
     assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
-    assert said[1].stdout.count("Fine-tuned") == 1
+    assert two.stdout.count("Fine-tuned") == 1

@@ -13,7 +13,9 @@ import torch
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from toy_tasks import toy_config, write_bert, write_examples
+from typer.testing import CliRunner
 
+from bertkit.cli import app
 from bertkit.config.load import dump_config
 from bertkit.config.schema import OptimConfig
 from bertkit.errors import ConfigError
@@ -47,9 +49,16 @@ PARALLEL = {"ddp": DDP, "fsdp": FSDP}
 
 
 def run_bertkit(*arguments, processes=1, parallel=DDP):
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
-    command = [sys.executable, *launcher, "-m", "bertkit", *map(str, arguments)]
     environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"} | parallel
+    if processes == 1 and not parallel:
+        # In this process, which has imported everything.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ACCELERATE_USE_CPU", "1")
+            done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert done.exit_code == 0, done.output
+        return done
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [sys.executable, *launcher, "-m", "bertkit", *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     return done
@@ -145,6 +154,9 @@ def check_relay(relay, undisturbed, store, tmp_path):
         pytest.param({}, id="whole"),
         pytest.param({"model__lora": {"rank": 4, "alpha": 8, "dropout": 0.0}}, id="lora", marks=pytest.mark.slow),
         pytest.param({"model__freeze": "encoder"}, id="frozen", marks=pytest.mark.slow),
+        pytest.param(
+            {"model__freeze": "encoder", "model__bilstm": {"size": 16}}, id="features", marks=pytest.mark.slow
+        ),
         pytest.param(
             {"optim__layer_decay": 0.9, "train__gradient_checkpointing": True}, id="decay", marks=pytest.mark.slow
         ),
