@@ -12,8 +12,8 @@ from typing import Any
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from bertkit.config.load import differing_keys, validate_config
 from bertkit.config.data import DataConfig
+from bertkit.config.load import differing_keys, validate_config
 from bertkit.config.schema import EveryConfig, PretrainConfig
 from bertkit.data.loader import Position, PretrainingLoader
 from bertkit.data.store import TOKENIZER_FOLDER, TokenStore, is_store
