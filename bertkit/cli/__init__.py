@@ -10,6 +10,7 @@ import typer
 
 import bertkit
 from bertkit.cli import (
+    ablate,
     bench,
     card,
     check,
@@ -71,6 +72,7 @@ TRAIN, SCORE, USE, MACHINE = "Train", "Score and look", "Use and publish", "Befo
 app.command("pretrain", rich_help_panel=TRAIN)(pretrain.pretrain)
 app.add_typer(finetune.app, name="finetune", rich_help_panel=TRAIN)
 app.command("prepare", rich_help_panel=TRAIN)(prepare.prepare)
+app.command("ablate", rich_help_panel=TRAIN)(ablate.ablate)
 app.command("evaluate", rich_help_panel=SCORE)(evaluate.evaluate)
 app.command("report", rich_help_panel=SCORE)(report.report)
 app.add_typer(submit.app, name="submit", rich_help_panel=SCORE)

@@ -53,13 +53,17 @@ ON_PAPER: Final = Colours(
 
 @dataclass(frozen=True)
 class Series:
-    """One set of points: horizontal values by axis, vertical ones, how and in which colour they are drawn."""
+    """One set of points: horizontal values by axis, vertical ones, how and in which colour they are drawn.
+
+    error: half the length of an error bar at each point, not finite where there is none.
+    """
 
     name: str
     x: Mapping[str, Values]
     y: Values
     style: Style = "line"
     colour: int = 1
+    error: Values | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,8 @@ def _settings(colours: Colours) -> Any:
 def _draw_series(axes: "Axes", series: Series, axis: str, colours: Colours) -> Any:
     """What matplotlib made of a series."""
     x, y, colour = series.x[axis], series.y, colours.of(series.colour)
+    if series.error is not None:
+        axes.errorbar(x, y, yerr=series.error, fmt="none", ecolor=colours.text, elinewidth=1.1, capsize=3, zorder=3)
     if series.style == "bars":
         return axes.bar(x, y, width=0.74, color=colour)
     if series.style == "scatter":
