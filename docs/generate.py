@@ -1,13 +1,15 @@
 """What the pages are filled with when the site is built, so that it cannot go stale.
 
 A line of a page that is nothing but a comment such as `<!-- options: finetune glue -->` is replaced by what the
-program itself says: the options of its commands, the settings of its schema, its recipes, tasks and public names.
+program itself says: the options of its commands, the settings of its schema, its recipes, tasks and public names; or by
+a drawing of what its models do.
 """
 
 import inspect
 import json
 import posixpath
 import re
+import shlex
 import sys
 import types
 import typing
@@ -17,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from drawings import architecture, directions, input_representation
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
@@ -199,9 +202,27 @@ def figure(name: str) -> Iterator[str]:
     yield f'<figure markdown="0" class="drawing">{(ROOT / "docs/figures" / name).read_text(encoding="utf-8")}</figure>'
 
 
+def terminal(arguments: str) -> Iterator[str]:
+    """A command and what it prints, run beside a BERT's folder of few words."""
+    from shapes import printed
+
+    yield from (
+        "```bash",
+        f"bertkit {arguments}",
+        "```",
+        "",
+        "```text",
+        printed(shlex.split(arguments)),
+        "```",
+    )
+
+
 FILLERS: dict[str, Callable[..., Iterator[str]]] = {
     each.__name__: each
-    for each in (options, commands, subcommands, settings, recipe_table, recipes, tasks, api, api_of, figure)
+    for each in (
+        *(options, commands, subcommands, settings, recipe_table, recipes, tasks, api, api_of, figure, terminal),
+        *(architecture, directions, input_representation),
+    )
 }
 
 
