@@ -19,9 +19,9 @@ TINY = {
 }
 
 
-def write_pretrained(corpus: Path, run: Path, **sections) -> Path:
+def write_pretrained(corpus: Path, run: Path, *, objective: str | None = None, **sections) -> Path:
     """A finished run of pre-training."""
-    values = {**TINY, "corpus": str(corpus)}
+    values = {**TINY, "corpus": str(corpus), **({"objective": objective} if objective else {})}
     for name, changes in sections.items():
         values[name] = {**values[name], **changes}
     pretrain(validate_config(PretrainConfig, values, source="test"), run)

@@ -47,13 +47,21 @@ def explain(
 def _print(found: "Explanation") -> None:
     header = ("position", "word piece", "id", "segment", "in pre-training")
     print_table(f"tokenizer of {found.tokenizer}", [_row(token) for token in found.tokens], header=header)
-    chosen = sum(token.masked_as is not None for token in found.tokens)
-    typer.echo(
-        f"{len(found.tokens)} tokens; {chosen} would be predicted in this draw ({found.mlm_probability:.0%} of those "
-        "that are not special); each enters as the sum of its word, segment and position embedding"
-    )
+    sums = "word and segment" if found.direction == "bilm" else "word, segment and position"
+    enters = f"each enters as the sum of its {sums} embedding"
+    typer.echo(f"{len(found.tokens)} tokens; {_predicted(found)}; {enters}")
     if found.num_cut:
         typer.echo(f"{found.num_cut} word pieces found no room and were cut")
+
+
+def _predicted(found: "Explanation") -> str:
+    if found.direction == "left-to-right":
+        return "each that is not special is predicted from those before it, and none is masked"
+    if found.direction == "bilm":
+        return "each that is not special is predicted from those before it and from those after it, and none is masked"
+    chosen = sum(token.masked_as is not None for token in found.tokens)
+    share = f"{found.mlm_probability:.0%} of those that are not special"
+    return f"{chosen} would be predicted in this draw ({share})"
 
 
 def _row(token: "InputToken") -> tuple[str, ...]:

@@ -17,12 +17,13 @@ Format = Literal["bert", "onnx", "safetensors-only", "bertkit"]
 def export(
     run: Run = None,
     to: Annotated[
-        Format,
+        Format | None,
         typer.Option(
             help="bert: plain transformers opens it; onnx: onnxruntime does; safetensors-only: weights and config; "
-            "bertkit: bertkit's classes with their code."
+            "bertkit: bertkit's classes with their code. If left out bert, or bertkit where transformers has no class "
+            "for the model."
         ),
-    ] = "bert",
+    ] = None,
     int8: Annotated[
         bool, typer.Option("--int8", help="With --to onnx: 8-bit integers too, and what they cost in score.")
     ] = False,
@@ -37,13 +38,15 @@ def export(
     """
     with errors_as_one_line():
         from bertkit.workflows.export import export as run_export
+        from bertkit.workflows.export_code import has_code
         from bertkit.workflows.quantize import read_record
 
         with ConsoleWatcher() as watch:
             folder = run_export(run, to=to, int8=int8, output_dir=output_dir, watch=watch)
         quantization = read_record(folder) if int8 else None
         if as_json:
-            print_json({"output_dir": str(folder), "format": to, "quantization": quantization})
+            written = to or ("bertkit" if has_code(folder) else "bert")
+            print_json({"output_dir": str(folder), "format": written, "quantization": quantization})
             return
         if quantization is not None:
             print_table(str(folder), _rows(quantization), header=("", "float32", "int8", "change"))

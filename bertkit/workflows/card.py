@@ -18,6 +18,7 @@ from bertkit.hub.places import shown_command, without_places
 from bertkit.hub.upload import require_repo_id
 from bertkit.workflows.card_finetuned import content_of_finetuned
 from bertkit.workflows.card_pretrained import content_of_pretrained
+from bertkit.workflows.export_code import has_code
 from bertkit.workflows.plots import PLOTS_FOLDER, training_plot
 from bertkit.workflows.published import Published, published_run
 from bertkit.workflows.runs import RunFolder, write_aside
@@ -112,7 +113,8 @@ def _described(
     run, results = published.run, published.results
     repo_id = repo_id or f"YOUR-NAME/{_repo_name(published.title)}"
     content_of = content_of_finetuned if "task" in results else content_of_pretrained
-    content = content_of(published, without_places(read_yaml(run.config_file)), repo_id, with_code=with_code)
+    config = without_places(read_yaml(run.config_file))
+    content = content_of(published, config, repo_id, with_code=with_code or has_code(run.export))
     return build_card(
         replace(
             content,

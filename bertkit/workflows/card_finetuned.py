@@ -4,14 +4,24 @@ from collections.abc import Mapping
 from statistics import mean, stdev
 from typing import Any, Final
 
+from bertkit.config.schema import Direction
 from bertkit.hub.card import CardContent, Data, Scored, cell
 from bertkit.hub.places import base_name
 from bertkit.hub.usage import usage
 from bertkit.tasks.registry import list_tasks
 from bertkit.tasks.spec import TaskSpec
-from bertkit.workflows.card_rows import BIAS, NOT_RECORDED, base_row, cost_rows, provenance_of, shape_said
+from bertkit.workflows.card_rows import (
+    BIAS,
+    NOT_RECORDED,
+    architecture_of,
+    base_row,
+    cost_rows,
+    provenance_of,
+    shape_said,
+)
 from bertkit.workflows.figures import printed
 from bertkit.workflows.published import Published
+from bertkit.workflows.source import direction_of
 
 _PIPELINE_TAGS: Final = {
     "tagging": "token-classification",
@@ -51,16 +61,19 @@ def content_of_finetuned(
     results, known = published.results, provenance_of(published.results)
     problem, spec = results["problem"], _spec_of(results["task"])
     base = known.get("base") or {}
+    direction = direction_of(architecture_of(published.run))
     source = spec.source if spec else None
     return CardContent(
         repo_id=repo_id,
         about=(
-            f"{_KINDS[problem]}: {cell(base_name(config['model']['init_from']))}{shape_said(known)} fine-tuned "
-            f"on {cell(results['task'])}."
+            f"{_KINDS[problem]}: {_model_said(known, config)} on {cell(results['task'])}.{_direction_said(direction)}"
         ),
         pipeline_tag=_PIPELINE_TAGS.get(problem, "text-classification"),
         task_name=_KINDS[problem],
-        tags=["bert", *([problem.replace("_", "-")] if problem in ("regression", "multi_label") else [])],
+        tags=[
+            "elmo" if direction == "bilm" else "bert",
+            *([problem.replace("_", "-")] if problem in ("regression", "multi_label") else []),
+        ],
         data=Data(
             results["task"],
             hub_id=source.repo if source else None,
@@ -86,6 +99,28 @@ def content_of_finetuned(
         notes=[f"{choice}." for choice in (published.choice,) if choice],
         is_finetuned=True,
     )
+
+
+def _model_said(known: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """The model it began with, what was put above it, and which of both were trained."""
+    model = config["model"]
+    base, above = f"{cell(base_name(model['init_from']))}", model.get("bilstm")
+    if above is None:
+        return f"{base}{shape_said(known)} fine-tuned"
+    reads = "all its layers, by learned shares" if above["layers"] == "weighted-all" else f"{above['layers']} of it"
+    bilstm = f"a BiLSTM of {above['num_layers']} layers of {above['size']} that reads {reads}{shape_said(known)}"
+    if model["freeze"] == "encoder":
+        return f"{base}, frozen, under {bilstm}, trained"
+    return f"{base} under {bilstm}, fine-tuned"
+
+
+def _direction_said(direction: Direction) -> str:
+    """How the encoder reads, where it is not as BERT does."""
+    return {
+        "bidirectional": "",
+        "left-to-right": " It reads from left to right: a token sees those before it only.",
+        "bilm": " Its encoder is an ELMo-style biLM: LSTMs of both directions that meet in what is above them only.",
+    }[direction]
 
 
 def _spec_of(task: str) -> TaskSpec | None:
@@ -130,12 +165,20 @@ def _trained(published: Published, known: Mapping[str, Any], config: Mapping[str
         ("examples", f"{results['num_train_examples']:,} to train on"),
         ("fingerprint", str(data.get("fingerprint") or results.get("data_hash") or NOT_RECORDED)),
         base_row(known, config["model"]["init_from"]),
+        *_layers_row(results),
         ("length", f"{length} in batches of {train['global_batch_size']}, {task['max_seq_length']} tokens an example"),
         ("checkpoint", f"step {results['best_step']:,} of {results['step']:,}, the best by {results['headline']}"),
         ("optimizer", f"{optim['name']}, learning rate {optim['learning_rate']:g}, {optim['schedule']} schedule"),
         ("seed", f"{results['seed']}" + (f", one of {', '.join(map(str, seeds))}" if len(seeds) > 1 else "")),
         *cost_rows(results),
     ]
+
+
+def _layers_row(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The shares of the layers that a BiLSTM reads, where it learned them."""
+    shares: Mapping[str, float] = results.get("layer_shares") or {}
+    said = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
+    return [("the BiLSTM reads", said)] if said else []
 
 
 def _limits(published: Published, config: Mapping[str, Any]) -> list[str]:

@@ -3,8 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from transformers import AutoConfig
+
+from bertkit.errors import CheckpointError, refused_as
 from bertkit.hub.places import base_name
 from bertkit.workflows.figures import duration
+from bertkit.workflows.runs import RunFolder
 
 NOT_RECORDED: Final = "not recorded"
 # What is said of every model, whatever it was trained on.
@@ -18,6 +22,16 @@ def provenance_of(results: Mapping[str, Any]) -> dict[str, Any]:
     """Where the results come from; empty where a bertkit before this one wrote them."""
     found = results.get("provenance")
     return dict(found) if isinstance(found, Mapping) else {}
+
+
+def architecture_of(run: RunFolder) -> Any:
+    """The config of a run's exported model.
+
+    Raises:
+        CheckpointError: it is gone or damaged.
+    """
+    with refused_as(CheckpointError, f"{run.export} does not open in transformers: export the run again"):
+        return AutoConfig.from_pretrained(run.export, local_files_only=True, trust_remote_code=False)
 
 
 def cost_rows(results: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -12,13 +13,17 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
+from torch import Tensor
 
+import bertkit.model
 from bertkit.data.features import Array, Features, batches_by_length, collate_features
 from bertkit.data.texts import TextEncoder
 from bertkit.data.tokenizer import load_tokenizer
 from bertkit.errors import ConfigError, TaskError, refused_as
 from bertkit.model import BertKitModel
+from bertkit.model.families import class_for
 from bertkit.model.layer_mix import LAYER_CHOICES, LayerChoice, mix_layers, width_of
+from bertkit.model.reader import reader_settings
 from bertkit.tasks.columns import Columns
 from bertkit.tasks.problem import ProblemOptions, encoder_inputs
 from bertkit.tasks.problems import PROBLEMS
@@ -31,7 +36,7 @@ from bertkit.workflows.predict import prediction_precision
 from bertkit.workflows.prediction_files import kind_of_output, written_aside
 from bertkit.workflows.prediction_rows import STANDARD_INPUT, Row, Wanted, kind_of_input, read_rows, require_files
 from bertkit.workflows.runs import newest_run
-from bertkit.workflows.source import bert_folder, longest_input, open_bert_config, require_room
+from bertkit.workflows.source import bert_folder, direction_of, longest_input, open_bert_config, require_room
 from bertkit.workflows.vector_file import VectorFile
 from bertkit.workflows.watch import Unwatched, Watcher
 
@@ -128,9 +133,10 @@ def embed(
 
 @dataclass(frozen=True)
 class _Embedder:
-    """An encoder, and all that turns examples into vectors."""
+    """An encoder, and all that turns examples into vectors; `mix` makes one state of those of all layers."""
 
     model: torch.nn.Module
+    mix: Callable[[Sequence[Tensor]], Tensor]
     encoder: TextEncoder
     accelerator: Accelerator
     features: ProblemOptions
@@ -159,7 +165,7 @@ class _Embedder:
         for chosen in batches_by_length(features, max_tokens=TOKENS_A_BATCH):
             batch = send_to_device(collate_features(features, chosen), self.accelerator.device)
             states = self.model(**encoder_inputs(batch), output_hidden_states=True).hidden_states
-            mixed_TD = mix_layers(states, self.options.layers).float().cpu().numpy()
+            mixed_TD = self.mix(states).float().cpu().numpy()
             of_batch = vector_T[features.tokens_of(chosen)]
             pool.add(of_batch[of_batch >= 0], mixed_TD[of_batch >= 0])
         vectors = pool.vectors()
@@ -191,10 +197,12 @@ class _Pool:
 
 def _open(source: str, options: EmbedOptions) -> _Embedder:
     config = open_bert_config(source)
+    _require_first_to_have_seen(config, source, options)
     folder = bert_folder(source)
     accelerator = build_accelerator(prediction_precision())
     with refused_as(ConfigError, f"{source} cannot be opened as a BERT"):
-        model: Any = BertKitModel.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False)
+        model_class: Any = class_for(config, BertKitModel)
+        model: Any = model_class.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False)
     try:
         mix_layers([torch.zeros(1, 1)] * (config.num_hidden_layers + 1), options.layers)
     except ValueError as error:
@@ -202,17 +210,38 @@ def _open(source: str, options: EmbedOptions) -> _Embedder:
     tokenizer = load_tokenizer(folder)
     require_room(config, tokenizer.vocabulary, source)
     longest = longest_input(config, tokenizer)
-    if options.layers == "weighted-all":
-        logger.info("the layers get equal shares: learned ones are part of a model, see finetune")
+    mix = _learned_mix(folder, config) if options.layers == "weighted-all" else None
+    if options.layers == "weighted-all" and mix is None:
+        logger.info("the layers get equal shares: learned ones are part of a model, see finetune --feature-based")
     prepared = accelerator.prepare_model(model.to(accelerator.device).eval(), evaluation_mode=True)
     return _Embedder(
         prepared,
+        mix.to(accelerator.device) if mix else partial(mix_layers, choice=options.layers),
         TextEncoder(tokenizer),
         accelerator,
         ProblemOptions(max_seq_length=longest, doc_stride=longest // 2),
         options,
         width_of(options.layers, config.hidden_size),
     )
+
+
+def _learned_mix(folder: str, config: Any) -> torch.nn.Module | None:
+    """How much of each layer a BiLSTM above the encoder has learned to read, and on what scale; None if it has not."""
+    bilstm = getattr(config, "bilstm", None)
+    if bilstm is None or reader_settings(bilstm)["layers"] != "weighted-all":
+        return None
+    with refused_as(ConfigError, f"{folder} cannot be opened with its BiLSTM"):
+        model: Any = getattr(bertkit.model, config.architectures[0]).from_pretrained(folder, dtype=torch.float32)
+    mix: torch.nn.Module = model.reader.mix
+    return mix
+
+
+def _require_first_to_have_seen(config: Any, source: str, options: EmbedOptions) -> None:
+    if options.how == "cls" and direction_of(config) == "left-to-right":
+        raise ConfigError(
+            f"--pooling cls takes the first token, and that of {source}, read from left to right, has seen no other: "
+            "give mean or max"
+        )
 
 
 def _require_parquet(output: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bertkit.config.schema import MaskingConfig, PretrainConfig
+from bertkit.config.schema import Direction, MaskingConfig, PretrainConfig
 from bertkit.data.masking import mask_tokens
 from bertkit.data.store import TOKENIZER_FOLDER
 from bertkit.data.texts import TextEncoder, cut_pair
@@ -14,7 +14,7 @@ from bertkit.data.tokenizer import LoadedTokenizer, load_tokenizer
 from bertkit.errors import ConfigError
 from bertkit.tasks.table import text_fault
 from bertkit.workflows.runs import RunFolder, newest_run
-from bertkit.workflows.source import longest_input, open_bert_config
+from bertkit.workflows.source import direction_of, longest_input, open_bert_config
 
 # Room of BERT's own; a tokenizer that was never told of a length says a number beyond any.
 LONGEST = 512
@@ -36,12 +36,16 @@ class InputToken:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The input representation of a text (Devlin et al. 2019, figure 2), and the pieces that found no room."""
+    """The input representation of a text (Devlin et al. 2019, figure 2), and the pieces that found no room.
+
+    direction: of the model, as its config says it; only a bidirectional one masks, with `mlm_probability`.
+    """
 
     tokenizer: str
     tokens: tuple[InputToken, ...]
     num_cut: int
-    mlm_probability: float
+    direction: Direction
+    mlm_probability: float | None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -60,25 +64,27 @@ def explain(
         CorpusError: the source holds no tokenizer.
         CheckpointError: no source was named and there is no run.
     """
-    name, folder, masking = _tokenizer_of(source)
+    found = _source_of(source)
     for given in (text, pair or ""):
         if fault := text_fault(given):
             raise ConfigError(f"the text {fault}")
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(found.folder)
     pieces = [each.ids for each in TextEncoder(tokenizer).encode([text] if pair is None else [text, pair])]
     if not all(len(each) for each in pieces):
         raise ConfigError("there is nothing to explain in an empty text: give one with letters in it")
-    longest = _longest(folder, tokenizer)
+    longest = _longest(found.folder, tokenizer)
     if max_seq_length is not None and max_seq_length > longest:
-        raise ConfigError(f"{name} reads {longest} tokens at the most: lower --max-seq-length")
+        raise ConfigError(f"{found.name} reads {longest} tokens at the most: lower --max-seq-length")
     room = (max_seq_length or longest) - (2 if pair is None else 3)
     if room < len(pieces):
         raise ConfigError(f"{max_seq_length} tokens leave no room for the text beside [CLS] and [SEP]: raise it")
     lengths = [len(each) for each in pieces]
     kept = [min(lengths[0], room)] if pair is None else list(cut_pair(*lengths, room=room))
     row_T, second = TextEncoder(tokenizer).row(*(each[:n] for each, n in zip(pieces, kept, strict=True)))
-    tokens = _tokens(row_T, second, tokenizer, masking, seed)
-    return Explanation(name, tokens, sum(lengths) - sum(kept), masking.mlm_probability)
+    is_masked = found.direction == "bidirectional"
+    tokens = _tokens(row_T, second, tokenizer, _masked(row_T, tokenizer, found.masking, seed) if is_masked else {})
+    probability = found.masking.mlm_probability if is_masked else None
+    return Explanation(found.name, tokens, sum(lengths) - sum(kept), found.direction, probability)
 
 
 def _longest(folder: str, tokenizer: LoadedTokenizer) -> int:
@@ -89,9 +95,8 @@ def _longest(folder: str, tokenizer: LoadedTokenizer) -> int:
         return int(min(tokenizer.pretrained.model_max_length, LONGEST))
 
 
-def _tokens(
-    row_T: Any, second: int, tokenizer: LoadedTokenizer, masking: MaskingConfig, seed: int
-) -> tuple[InputToken, ...]:
+def _masked(row_T: Any, tokenizer: LoadedTokenizer, masking: MaskingConfig, seed: int) -> dict[int, str]:
+    """By position of the tokens that are chosen in this draw, what stands there then."""
     vocabulary = tokenizer.vocabulary
     masked = mask_tokens(
         row_T,
@@ -104,29 +109,48 @@ def _tokens(
         generator=np.random.default_rng(seed),
         word_starts_T=~vocabulary.is_continuation[row_T] if masking.whole_word else None,
     )
-    chosen = set(masked.masked_positions_M.tolist())
+    return {place: vocabulary.pieces[masked.input_ids_T[place]] for place in masked.masked_positions_M.tolist()}
+
+
+def _tokens(row_T: Any, second: int, tokenizer: LoadedTokenizer, masked: dict[int, str]) -> tuple[InputToken, ...]:
     return tuple(
         InputToken(
             position,
-            vocabulary.pieces[token],
+            tokenizer.vocabulary.pieces[token],
             int(token),
             int(position >= second),
-            vocabulary.pieces[masked.input_ids_T[position]] if position in chosen else None,
+            masked.get(position),
         )
         for position, token in enumerate(row_T)
     )
 
 
-def _tokenizer_of(source: str | None) -> tuple[str, str, MaskingConfig]:
-    """A name to show, what transformers can open, and how that run masks, or the paper does."""
+@dataclass(frozen=True)
+class _Source:
+    """A name to show, what transformers can open, how the model's run masks, or the paper does, and its direction."""
+
+    name: str
+    folder: str
+    masking: MaskingConfig
+    direction: Direction
+
+
+def _source_of(source: str | None) -> _Source:
     run = newest_run() if source is None else RunFolder(Path(source))
     name = source or str(run.path)
-    masking = MaskingConfig()
-    if run.is_run() and not run.is_finetuning():
-        masking = run.read_config(PretrainConfig).masking
+    config = run.read_config(PretrainConfig) if run.is_run() and not run.is_finetuning() else None
+    masking = MaskingConfig() if config is None else config.masking
     for folder in (run.export, run.tokenizer, run.store / TOKENIZER_FOLDER):
         if (folder / "tokenizer.json").is_file():
-            return name, str(folder), masking
+            return _Source(name, str(folder), masking, config.direction if config else _direction(str(folder)))
     if run.is_run():
         raise ConfigError(f"{name} has no tokenizer yet: let it prepare its text first")
-    return name, name, masking
+    return _Source(name, name, masking, _direction(name))
+
+
+def _direction(folder: str) -> Direction:
+    """That of the model; of a tokenizer alone, BERT's."""
+    try:
+        return direction_of(open_bert_config(folder))
+    except ConfigError:
+        return "bidirectional"

@@ -50,6 +50,8 @@ def write_onnx(model: PreTrainedModel, folder: Path) -> None:
         CheckpointError: onnxruntime gets other logits from it, for other numbers and lengths of rows than were traced.
     """
     stock = to_stock(model).eval()
+    # A left-to-right model is written without the keys and values that stock models hand on.
+    stock.config.use_cache = False
     stock.config.architectures = [type(stock).__name__]
     stock.config.save_pretrained(folder)
     with _quiet():

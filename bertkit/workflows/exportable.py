@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
+from transformers.utils.generic import ModelOutput
 
 import bertkit.model
 from bertkit.config.schema import PretrainConfig
 from bertkit.data.tokenizer import load_tokenizer
 from bertkit.errors import CheckpointError, refused_as
+from bertkit.model.convert import own_class_name
 from bertkit.workflows.pinned import open_trained
 from bertkit.workflows.runs import RunFolder, newest_run
 from bertkit.workflows.source import require_sane
@@ -79,9 +81,9 @@ def require_finished(run: RunFolder) -> None:
 def _open_finished(run: RunFolder) -> Exportable:
     require_finished(run)
     with refused_as(CheckpointError, f"{run.export} is damaged, so {run.path} cannot be exported"):
-        stock_config = AutoConfig.from_pretrained(run.export, trust_remote_code=False)
-        require_sane(stock_config)
-        model_class: Any = getattr(bertkit.model, stock_config.architectures[0].replace("Bert", "BertKit", 1))
+        stored = AutoConfig.from_pretrained(run.export, trust_remote_code=False)
+        require_sane(stored)
+        model_class: Any = getattr(bertkit.model, own_class_name(stored.architectures[0]))
         model: PreTrainedModel = model_class.from_pretrained(run.export, dtype=torch.float32)
     return Exportable(model.eval(), run.export, model.config.max_position_embeddings)
 
@@ -104,8 +106,13 @@ def require_same_logits(difference: float) -> None:
 def largest_difference(model: PreTrainedModel, other: PreTrainedModel) -> float:
     """The largest absolute difference between two models' outputs on one padded batch of random ids."""
     inputs = probe_inputs(model, (_PROBE_ROWS, _PROBE_LENGTH))
-    ours, theirs = model.cpu()(**inputs).to_tuple(), other.cpu().eval()(**inputs).to_tuple()
+    ours, theirs = (_tensors(each.cpu()(**inputs)) for each in (model, other.eval()))
     return largest_at_tokens(ours, theirs, inputs["attention_mask"])
+
+
+def _tensors(outputs: ModelOutput) -> list[Tensor]:
+    """Without the cache of keys and values that a stock model keeps to go on from."""
+    return [each for each in outputs.to_tuple() if isinstance(each, Tensor)]
 
 
 def probe_inputs(model: PreTrainedModel, shape: tuple[int, int], *, choices: int = 1) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from bertkit.config.finetune import FinetuneConfig
 from bertkit.data.texts import TextEncoder
 from bertkit.data.tokenizer import load_tokenizer
 from bertkit.errors import CheckpointError, ConfigError, refused_as
+from bertkit.model.families import class_for
 from bertkit.tasks.problem import ProblemOptions
 from bertkit.tasks.problems import PROBLEMS
 from bertkit.tasks.registry import list_tasks
@@ -65,7 +66,8 @@ def open_finetuned(source: str, *, precision: Literal["auto", "fp32", "bf16", "f
         options = _options(model_config, problem)
     folder = bert_folder(source)
     with refused_as(ConfigError, f"{source} cannot be opened as a {problem} model"):
-        model: Any = PROBLEMS[problem].model_class.from_pretrained(folder, dtype=torch.float32)
+        model_class: Any = class_for(model_config, PROBLEMS[problem].model_class)
+        model: Any = model_class.from_pretrained(folder, dtype=torch.float32)
     accelerator = build_accelerator(precision)
     model = accelerator.prepare_model(model.to(accelerator.device), evaluation_mode=True)
     tokenizer = load_tokenizer(folder)

@@ -59,7 +59,9 @@ def with_initial_shape(config: PretrainConfig) -> PretrainConfig:
         )
     kept = _dropouts(config.model)
     shape = {
-        name: getattr(initial, name, getattr(config.model, name)) for name in ModelConfig.model_fields if name not in kept
+        name: getattr(initial, name, getattr(config.model, name))
+        for name in ModelConfig.model_fields
+        if name not in kept
     }
     tokenizer = config.data.tokenizer
     if tokenizer.path is None:

@@ -11,6 +11,7 @@ from bertkit.tasks.spec import Example
 from bertkit.train.setup import build_accelerator
 from bertkit.workflows.evaluate import heldout_instances, score_heldout
 from bertkit.workflows.finetuned import open_finetuned
+from bertkit.workflows.objectives import objective_of
 from bertkit.workflows.onnx_model import OnnxModel
 from bertkit.workflows.pinned import open_trained
 from bertkit.workflows.runs import RunFolder
@@ -67,7 +68,7 @@ def _heldout_scorer(
         found = score_heldout(model, store, settings, accelerator=accelerator, max_seq_length=longest, watch=watch)
         return {HELDOUT: _figures(found)}
 
-    return score, (HELDOUT, "mlm_loss")
+    return score, (HELDOUT, f"{objective_of(config.model_dump()).term}_loss")
 
 
 def _watched(rows: Sequence[Example], watch: Watcher) -> Iterator[Example]:

@@ -18,7 +18,7 @@ from bertkit.config.finetune import FinetuneConfig
 from bertkit.config.schema import EveryConfig, PretrainConfig
 from bertkit.data.store import TokenStore
 from bertkit.hub.places import base_name, without_places
-from bertkit.model import BertKitConfig
+from bertkit.model.families import config_from
 from bertkit.tasks.spec import HubSource
 from bertkit.train.energy import metered, read_energy
 from bertkit.workflows.runs import RunFolder, describe_environment
@@ -102,7 +102,7 @@ def kept_provenance(run: RunFolder, *, step: int | None = None) -> dict[str, Any
 def count_parameters(model_class: type[PreTrainedModel], architecture: Mapping[str, Any]) -> int:
     """Parameters of a model of that shape, tied ones once; no weight is made."""
     with torch.device("meta"):
-        model: nn.Module = model_class(BertKitConfig(**architecture))
+        model: nn.Module = model_class(config_from(architecture))
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -17,7 +17,7 @@ from bertkit.workflows.export_code import code_files, export_with_code
 from bertkit.workflows.plots import PLOTS_FOLDER, write_plots
 from bertkit.workflows.published import Published, published_run
 from bertkit.workflows.runs import RunFolder
-from bertkit.workflows.sound import MODEL_FILES, model_files, require_sound
+from bertkit.workflows.sound import exported_files, require_sound
 from bertkit.workflows.watch import Unwatched, Watcher
 
 logger = logging.getLogger(__name__)
@@ -201,9 +201,9 @@ def _require_includable(include: Iterable[str]) -> None:
 
 def _model(run: RunFolder, format: Format, scratch: Path | None) -> list[RepoFile]:
     if format == "bertkit" and scratch is not None:
-        paths = model_files(export_with_code(run, scratch / "bertkit"), (*MODEL_FILES, "*.py"))
+        paths = exported_files(export_with_code(run, scratch / "bertkit"))
     else:
-        paths = model_files(run.export)
+        paths = exported_files(run.export)
     return [RepoFile.of(path.name, path) for path in paths]
 
 

@@ -1,6 +1,5 @@
-"""An export that is the run's model: opened in plain transformers, whole, and compared logit for logit."""
+"""An export that is the run's model: opened whole, in plain transformers where it can be, and compared by logits."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +10,9 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 import bertkit.model
 from bertkit.config.schema import PretrainConfig
 from bertkit.errors import CheckpointError, refused_as
+from bertkit.model.convert import own_class_name
 from bertkit.train.checkpoint import latest_checkpoint, load_weights
+from bertkit.workflows.export_code import code_in, has_code
 from bertkit.workflows.exportable import largest_difference, require_same_logits
 from bertkit.workflows.pinned import build_pinned_model
 from bertkit.workflows.runs import RunFolder
@@ -33,7 +34,9 @@ MODEL_FILES: Final = (
 
 
 def require_sound(run: RunFolder) -> None:
-    """Make sure that a run's export opens in plain transformers, whole, and gives the logits of the run's model.
+    """Make sure that a run's export opens, whole, and gives the logits of the run's model.
+
+    It opens in plain transformers or, where it is of our classes, in these; their code must lie beside them.
 
     Raises:
         CheckpointError: it does not.
@@ -42,18 +45,23 @@ def require_sound(run: RunFolder) -> None:
     if not run.export.is_dir():
         raise CheckpointError(f"{run.path} has no export: run {remedy} again")
     with refused_as(CheckpointError, f"{run.export} does not open in transformers: remove it and run {remedy} again"):
-        stock_config = AutoConfig.from_pretrained(run.export, local_files_only=True, trust_remote_code=False)
-        require_sane(stock_config)
-        architecture = stock_config.architectures[0]
+        stored = AutoConfig.from_pretrained(run.export, local_files_only=True, trust_remote_code=False)
+        require_sane(stored)
+        architecture = stored.architectures[0]
         AutoTokenizer.from_pretrained(run.export, local_files_only=True, trust_remote_code=False)
-        stock = _opened(getattr(transformers, architecture), run.export)
+        library: Any = bertkit.model if has_code(run.export) else transformers
+        exported = _opened(getattr(library, architecture), run.export)
+        exported_files(run.export)
         ours = _model_of(run, architecture)
-    require_same_logits(largest_difference(ours, stock))
+    require_same_logits(largest_difference(ours, exported))
 
 
-def model_files(folder: Path, patterns: Iterable[str] = MODEL_FILES) -> list[Path]:
-    """The files of an export, by name."""
-    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+def exported_files(folder: Path) -> list[Path]:
+    """The files of an export, and the code of its classes where it is of ours, by name.
+
+    Raises FileNotFoundError where some of that code is missing.
+    """
+    return sorted({*model_files(folder), *code_in(folder)})
 
 
 def _opened(model_class: Any, folder: Path) -> PreTrainedModel:
@@ -67,11 +75,16 @@ def _opened(model_class: Any, folder: Path) -> PreTrainedModel:
     return model
 
 
+def model_files(folder: Path) -> list[Path]:
+    """The files of an export but for code, by name."""
+    return sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()})
+
+
 def _model_of(run: RunFolder, architecture: str) -> PreTrainedModel:
     """What the export must equal: the last checkpoint, or, where there is none any more, itself in our classes."""
     checkpoint = None if run.is_finetuning() else latest_checkpoint(run.checkpoints)
     if checkpoint is None:
-        return _opened(getattr(bertkit.model, architecture.replace("Bert", "BertKit", 1)), run.export)
+        return _opened(getattr(bertkit.model, own_class_name(architecture)), run.export)
     model: PreTrainedModel = build_pinned_model(run.read_config(PretrainConfig), run).eval()
     load_weights(checkpoint, model)
     return model

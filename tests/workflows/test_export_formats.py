@@ -123,7 +123,7 @@ def test_the_code_that_travels_imports_nothing_of_bertkit_and_writes_weights_und
     assert "bert.encoder.layer.0.attention.self.query.weight" in load_file(folder / "model.safetensors")
     mapped = json.loads((folder / "config.json").read_text(encoding="utf-8"))["auto_map"]
     assert mapped["AutoConfig"] == "configuration_bertkit.BertKitConfig"
-    assert mapped["AutoModelForSequenceClassification"] == "modeling_bertkit.BertKitForSequenceClassification"
+    assert mapped["AutoModelForSequenceClassification"] == "modeling_heads.BertKitForSequenceClassification"
 
 
 def test_exporting_the_code_leaves_the_model_as_it_was(tmp_path):

@@ -15,8 +15,8 @@ from bertkit.config.schema import PretrainConfig
 from bertkit.workflows.plots import write_plots
 from bertkit.workflows.pretrain import pretrain
 from bertkit.workflows.report.curves import Logged, pretraining_charts
+from bertkit.workflows.report.guessed_words import guessed_words
 from bertkit.workflows.report.history import History
-from bertkit.workflows.report.masked_words import masked_words
 from bertkit.workflows.runs import RunFolder
 
 
@@ -55,7 +55,7 @@ def test_pretraining_shows_curves_health_and_masked_words(pretrained):
 def test_a_masked_word_has_the_probability_that_stock_bert_gives_it(pretrained):
     model = BertForMaskedLM.from_pretrained(pretrained / "export").eval()
     tokenizer = AutoTokenizer.from_pretrained(pretrained / "export")
-    words = masked_words(RunFolder(pretrained))[0]
+    words = guessed_words(RunFolder(pretrained)).sentences[0]
     pieces = [("##" if word.is_piece else "") + word.text for word in words]
     ids = [tokenizer.cls_token_id, *tokenizer.convert_tokens_to_ids(pieces), tokenizer.sep_token_id]
     for place in (0, len(words) // 2, len(words) - 1):
@@ -72,8 +72,10 @@ def test_a_masked_word_has_the_probability_that_stock_bert_gives_it(pretrained):
 def test_without_checkpoints_the_export_answers_and_without_a_store_a_line_says_why(pretrained, tmp_path):
     run = shutil.copytree(pretrained, tmp_path / "moved")
     shutil.rmtree(run / "checkpoints")
-    expected = [w.probability for s in masked_words(RunFolder(pretrained)) for w in s]
-    assert [w.probability for s in masked_words(RunFolder(run)) for w in s] == pytest.approx(expected, abs=1e-5)
+    expected = [w.probability for s in guessed_words(RunFolder(pretrained)).sentences for w in s]
+    assert [w.probability for s in guessed_words(RunFolder(run)).sentences for w in s] == pytest.approx(
+        expected, abs=1e-5
+    )
     shutil.rmtree(run / "store")
     page = page_of(run)
     assert "The model cannot be asked" in page.text
@@ -84,8 +86,8 @@ def test_words_of_several_pieces_are_masked_together_where_the_run_masked_whole_
     run = shutil.copytree(pretrained, tmp_path / "whole")
     config = (run / "config.yaml").read_text().replace("whole_word: false", "whole_word: true")
     (run / "config.yaml").write_text(config)
-    pieces = [word for s in masked_words(RunFolder(pretrained)) for word in s]
-    whole = [word for s in masked_words(RunFolder(run)) for word in s]
+    pieces = [word for s in guessed_words(RunFolder(pretrained)).sentences for word in s]
+    whole = [word for s in guessed_words(RunFolder(run)).sentences for word in s]
     assert [word.text for word in whole] == [word.text for word in pieces]
     inner = [place for place, word in enumerate(pieces) if word.is_piece]
     assert inner

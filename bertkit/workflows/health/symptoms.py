@@ -23,6 +23,8 @@ SLOW_SHARE: Final = 0.5
 ROWS_OF_PACE: Final = 20
 NOTICEABLE_UNKNOWN: Final = 0.01
 NOTICEABLE_DUPLICATES: Final = 0.1
+# The losses of words a run may log, and what they are called: of masked ones, or of those that are yet to come.
+_LOSSES: Final = {"mlm_loss": "masked LM loss", "lm_loss": "LM loss"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Finding:
 class Reference:
     """What a run's figures are judged by; without a unigram entropy (nats) there are no bands for its loss.
 
-    A run that goes on from a trained model has none either.
+    A run that goes on from a trained model has none either, nor has one that learns words that are yet to come: healthy
+    runs of it have not been measured.
     """
 
     num_parameters: int
@@ -49,7 +52,7 @@ class Reference:
 
     def band(self, figure: str, row: Mapping[str, Any]) -> BandPoint | None:
         """The band of a figure at a row of the log."""
-        if not self.from_scratch or self.unigram_entropy is None:
+        if not self.from_scratch or self.unigram_entropy is None or "mlm_loss" not in row:
             return None
         points = bands(
             figure,
@@ -92,9 +95,9 @@ class HealthWatch:
 
     def add(self, row: Mapping[str, Any]) -> list[Finding]:
         """What is new after one more row."""
-        found = self._heldout_rises(row) if "heldout_mlm_loss" in row else {}
+        found = self._heldout_rises(row) if _loss_of(row, "heldout_") else {}
         # A log that was edited or cut short may lack a figure.
-        if all(name in row for name in ("mlm_loss", "tokens", "learning_rate", "tokens_per_s")):
+        if _loss_of(row) and all(name in row for name in ("tokens", "learning_rate", "tokens_per_s")):
             self._recent.append(row)
             self._peak_rate = max(self._peak_rate, row["learning_rate"])
             # Symptoms of training neither begin nor end with a row of evaluation.
@@ -107,7 +110,7 @@ class HealthWatch:
         ]
 
     def _training_symptoms(self, row: Mapping[str, Any]) -> dict[str, str]:
-        loss = median(each["mlm_loss"] for each in self._recent)
+        loss = median(each[_loss_of(each)] for each in self._recent)
         found = (
             self._loss_rises(row, loss) or self._loss_is_out_of_band(row, loss) or self._accuracy_is_out_of_band(row)
         )
@@ -120,7 +123,7 @@ class HealthWatch:
         if loss < best + RISE:
             return {}
         return {
-            "diverging": f"the masked LM loss has risen to {loss:.2f} from {best:.2f} at step {at:,}: "
+            "diverging": f"the {_LOSSES[_loss_of(row)]} has risen to {loss:.2f} from {best:.2f} at step {at:,}: "
             "the learning rate is probably too high, or its warm-up too short; lower optim.learning_rate "
             f"({self._peak_rate:.1e} at most so far), or lengthen optim.warmup_steps"
         }
@@ -211,14 +214,15 @@ class HealthWatch:
         }
 
     def _heldout_rises(self, row: Mapping[str, Any]) -> dict[str, str]:
-        self._heldout.append(row["heldout_mlm_loss"])
+        name = _loss_of(row, "heldout_")
+        self._heldout.append(row[f"heldout_{name}"])
         best = min(self._heldout)
         last = self._heldout[-HELDOUT_EVALUATIONS:]
         if len(last) < HELDOUT_EVALUATIONS or min(last) < best + HELDOUT_RISE:
             self._forget(["overfitting"])
             return {}
         return {
-            "overfitting": f"the held-out masked LM loss is {last[-1]:.2f}, up from {best:.2f}, while training goes "
+            "overfitting": f"the held-out {_LOSSES[name]} is {last[-1]:.2f}, up from {best:.2f}, while training goes "
             "on: the text is being learned by heart; stop here, add text, or take a smaller model or more dropout"
         }
 
@@ -238,3 +242,8 @@ class HealthWatch:
             self._since.pop(kind, None)
             self._rows_with.pop(kind, None)
             self._told.discard(kind)
+
+
+def _loss_of(row: Mapping[str, Any], before: str = "") -> str:
+    """The name of the loss of words that a row has, with or without something before it; empty for none."""
+    return next((name for name in _LOSSES if f"{before}{name}" in row), "")

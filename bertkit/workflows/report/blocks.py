@@ -159,7 +159,7 @@ class Cards:
 
 @dataclass(frozen=True)
 class Word:
-    """A masked word: what stood there, its probability and rank, and the likeliest others with theirs.
+    """A guessed word: what stood there, its probability and rank, and the likeliest others with theirs.
 
     is_piece: it goes on with the word before.
     """
@@ -178,7 +178,7 @@ class Word:
 
 @dataclass(frozen=True)
 class MaskedWords:
-    """Sentences whose words were masked one after the other."""
+    """Sentences whose words were masked, or kept back, one after the other."""
 
     title: str
     sentences: Sequence[Sequence[Word]]

@@ -21,6 +21,9 @@ _HELDOUT_NAMES: Final = {
     "mlm_loss": "masked LM loss",
     "mlm_accuracy": "masked LM accuracy",
     "mlm_perplexity": "masked LM perplexity",
+    "lm_loss": "LM loss",
+    "lm_accuracy": "LM accuracy",
+    "lm_perplexity": "LM perplexity",
     "unigram_entropy": "loss of word frequencies alone",
     "nsp_loss": "next sentence loss",
     "nsp_accuracy": "next sentence accuracy",
@@ -111,7 +114,9 @@ def _like(shape: str, value: float) -> Number:
 
 def _kind(subject: Subject) -> str:
     if not subject.is_finetuning:
-        return "Pre-training, held-out text"
+        # Losses of words that are masked and of words that are yet to come are two quantities.
+        is_of_next = "lm_loss" in subject.results.get("heldout", {})
+        return "Pre-training, held-out text, words to come" if is_of_next else "Pre-training, held-out text"
     return f"Fine-tuning on {_task(subject)}"
 
 

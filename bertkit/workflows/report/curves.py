@@ -15,6 +15,8 @@ X_TITLES: Final = {"steps": "steps", "tokens": "tokens", "time": "time"}
 _PRETRAINING: Final[tuple[tuple[str, str, str, Form, tuple[str, str] | None], ...]] = (
     ("mlm_loss", "Masked LM loss", "nats", "plain", ("word frequencies alone", "unigram_entropy")),
     ("mlm_accuracy", "Masked LM accuracy", "", "percent", None),
+    ("lm_loss", "LM loss", "nats", "plain", ("word frequencies alone", "unigram_entropy")),
+    ("lm_accuracy", "LM accuracy", "", "percent", None),
     ("nsp_accuracy", "Next sentence accuracy", "", "percent", ("always the same answer", "nsp_majority")),
     ("nsp_loss", "Next sentence loss", "nats", "plain", None),
 )
@@ -77,30 +79,37 @@ def _pretraining_chart(
     runs: Sequence[Logged], key: str, title: str, unit: str, form: Form, level: tuple[str, str] | None
 ) -> Chart:
     series: list[Series] = []
+    shown: dict[int, Logged] = {}
+    alone = len(runs) == 1
     for number, run in enumerate(runs, start=1):
-        alone = len(runs) == 1
         name = "training" if alone else f"{run.name}, training"
         heldout = "held-out" if alone else f"{run.name}, held-out"
-        series += _series(run, key, name, "thin", number)
-        series += _series(run, f"heldout_{key}", heldout, "points", number + alone)
+        of_run = _series(run, key, name, "thin", number)
+        of_run += _series(run, f"heldout_{key}", heldout, "points", number + alone)
+        if of_run:
+            shown[number] = run
+        series += of_run
     bands = [] if len(runs) > 1 or not series else _bands(runs[0], key)
     if level is not None:
-        series += _levels(runs, series, *level)
+        series += _levels(shown, series, *level)
     limits = _limits(series, bands) if bands else (None, None)
     return Chart(key, title, series, X_TITLES, form=form, unit=unit, bands=bands, limits=limits)
 
 
-def _levels(runs: Sequence[Logged], series: Sequence[Series], name: str, key: str) -> list[Series]:
-    """The level to hold all curves against; one a run, in its colour, where it is not the same for all of them."""
-    known = {number: run.history.last(f"heldout_{key}") for number, run in enumerate(runs, start=1)}
+def _levels(runs: Mapping[int, Logged], series: Sequence[Series], name: str, key: str) -> list[Series]:
+    """The level to hold all curves against; one a run, in its colour, where it is not the same for all of them.
+
+    runs: those that have curves here, by their number among all.
+    """
+    known = {number: run.history.last(f"heldout_{key}") for number, run in runs.items()}
     values = {number: value for number, value in known.items() if value is not None}
     if not series or not values:
         return []
     over = {axis: np.concatenate([each.x[axis] for each in series]) for axis in AXES}
     # Stores of the same text differ by what is drawn as one line and written as one number.
     if len(values) == len(runs) and len({f"{value:.3g}" for value in values.values()}) == 1:
-        return [constant(name, values[1], over)]
-    return [constant(f"{runs[n - 1].name}, {name}", value, over, n) for n, value in values.items()]
+        return [constant(name, next(iter(values.values())), over)]
+    return [constant(f"{runs[n].name}, {name}", value, over, n) for n, value in values.items()]
 
 
 def _limits(series: Sequence[Series], bands: Sequence[Band]) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from bertkit.workflows.report.blocks import Block, Cell, Chapter, Note, Number, 
 from bertkit.workflows.report.charts import Form
 from bertkit.workflows.report.curves import Logged, finetuning_charts, optimisation_charts
 from bertkit.workflows.report.facts import amount, log_notes, settings_section, status_of
+from bertkit.workflows.report.parts import percent
 from bertkit.workflows.report.predictions import prediction_sections, scores_on_other_data
 from bertkit.workflows.report.subjects import Subject
 from bertkit.workflows.report.svg import picture
@@ -23,7 +24,10 @@ def finetuning_chapter(subject: Subject, salt: str) -> Chapter:
     training = [picture(chart, salt) for chart in finetuning_charts([logged], chosen, forms_of(figures))]
     optimisation = [picture(chart, salt) for chart in optimisation_charts([logged])]
     sections = [
-        Section("Summary", [Tiles(_tiles(subject)), *_findings(subject), *log_notes(subject), *_scores(subject)]),
+        Section(
+            "Summary",
+            [Tiles(_tiles(subject)), *_findings(subject), *log_notes(subject), *_scores(subject), *_layers(subject)],
+        ),
         *(prediction_sections(subject.run, salt) if subject.results else []),
         *([Section("Training", [Row(training), Row(optimisation, narrow=True)])] if training else []),
         settings_section(subject),
@@ -121,6 +125,13 @@ def _scores(subject: Subject) -> list[Block]:
         for name in names
     ]
     return [Table("Scores", ("figure", *splits), rows)] if rows else []
+
+
+def _layers(subject: Subject) -> list[Block]:
+    """How much of each layer of the encoder a BiLSTM above it reads, where it learned that."""
+    shares: Mapping[str, float] = subject.results.get("layer_shares") or {}
+    rows: list[Sequence[Cell]] = [(name, percent(share, bar=True)) for name, share in shares.items()]
+    return [Table("Layers that the BiLSTM reads", ("layer", "share"), rows)] if rows else []
 
 
 def _cell(name: str, value: Any, problem: str) -> Cell:

@@ -22,7 +22,7 @@ from bertkit.workflows.serve.addresses import is_loopback, url_of
 from bertkit.workflows.serve.asked import Counts, Limits, Served
 from bertkit.workflows.serve.heads import HeadModel
 from bertkit.workflows.serve.masks import MaskModel
-from bertkit.workflows.source import open_bert_config
+from bertkit.workflows.source import direction_of, open_bert_config
 
 if TYPE_CHECKING:
     import uvicorn
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 PACKAGES: Final = ("starlette", "uvicorn")
 _MASK_HEADS: Final = ("ForPreTraining", "ForMaskedLM")
+# What predicts words without any mask.
+_WORD_HEADS: Final = (*_MASK_HEADS, "LMHeadModel", "ForCausalLM")
 # As many as may wait to be accepted while the model opens.
 _BACKLOG: Final = 2048
 # Longer than clients and proxies keep a connection for another request: whoever closes first should be the client, or a
@@ -97,18 +99,23 @@ def open_served(source: str) -> Served:
     """
     run = RunFolder(Path(source))
     is_suite = not run.is_run() and (run.path / "results.json").is_file()
-    if not run.is_finetuning() and not is_suite and _has_mask_head(source):
+    if not run.is_finetuning() and not is_suite and _fills_masks(source):
         return MaskModel.open(source)
     return HeadModel(open_finetuned(source, precision=prediction_precision()))
 
 
-def _has_mask_head(source: str) -> bool:
+def _fills_masks(source: str) -> bool:
     try:
         config = open_bert_config(source)
     except ConfigError as error:
         # Here the model is an argument.
         raise ConfigError(str(error)) from error
-    return str(next(iter(config.architectures or []), "")).endswith(_MASK_HEADS)
+    architecture, direction = str(next(iter(config.architectures or []), "")), direction_of(config)
+    if architecture.endswith(_WORD_HEADS) and direction != "bidirectional":
+        raise ConfigError(
+            f"{source} is a {direction} model, which fills no masks: serve a run that was fine-tuned from it"
+        )
+    return architecture.endswith(_MASK_HEADS)
 
 
 def _shown(name: str, host: str) -> str:

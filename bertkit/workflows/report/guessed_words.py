@@ -1,10 +1,11 @@
-"""What a pre-trained model says of held-out sentences when each of their words is masked in turn.
+"""What a pre-trained model says of held-out sentences when each of their words is masked in turn, or yet to come.
 
-Letters: R masked copies of one sentence, S its length with special tokens, M masked tokens of all copies, V vocabulary.
+Letters: R copies of one sentence, S its length with special tokens, M guessed tokens of all copies, V vocabulary.
 """
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertkit.config.schema import PretrainConfig
+from bertkit.config.schema import Direction, PretrainConfig
 from bertkit.data.encode import IntArray
 from bertkit.data.store import TokenStore
 from bertkit.data.vocabulary import Vocabulary
@@ -30,25 +31,36 @@ GUESSES: Final = 5
 MOST_SECONDS: Final = 20.0
 
 
-def masked_words(run: RunFolder) -> list[list[Word]]:
+@dataclass(frozen=True)
+class GuessedWords:
+    """Sentences whose words a model of this direction has guessed; none of a biLM, which guesses each of them twice."""
+
+    direction: Direction
+    sentences: list[list[Word]]
+
+
+def guessed_words(run: RunFolder) -> GuessedWords:
     """Some held-out sentences, the same ones for every run of a store, with what the run's last model says of them.
 
-    Each word is masked alone; of a word of several pieces each piece, or all of them where the run masks whole words.
+    Each word is masked alone; of a word of several pieces each piece, or all of them where the run masks whole words. A
+    left-to-right model is given the words before instead.
 
     Raises:
         CheckpointError: there is no such run, or neither a checkpoint nor an export in it.
         CorpusError: its token store is gone, or has no held-out documents.
     """
+    direction = run.read_config(PretrainConfig).direction
+    if direction == "bilm":
+        return GuessedWords(direction, [])
     config, store, model = _open(run)
-    whole_words = config.masking.whole_word
     began_s, shown = time.monotonic(), []
     for ids in _sentences(store):
-        shown.append(_say(model.eval(), ids, store.vocabulary, whole_words=whole_words))
+        shown.append(_say(model.eval(), ids, store.vocabulary, config))
         if time.monotonic() - began_s > MOST_SECONDS:
             break
     if not shown:
-        raise CorpusError("no document is held out, so there is no sentence to mask: see data.heldout_share")
-    return shown
+        raise CorpusError("no document is held out, so there is no sentence to guess: see data.heldout_share")
+    return GuessedWords(direction, shown)
 
 
 def _open(run: RunFolder) -> tuple[PretrainConfig, TokenStore, Any]:
@@ -81,10 +93,14 @@ def _sentences(store: TokenStore) -> Iterator[IntArray]:
             return
 
 
-def _say(model: Any, ids: IntArray, vocabulary: Vocabulary, *, whole_words: bool) -> list[Word]:
+def _say(model: Any, ids: IntArray, vocabulary: Vocabulary, config: PretrainConfig) -> list[Word]:
     continues = vocabulary.is_continuation[ids]
     continues[0] = False
-    probabilities_MV = _probabilities(model, ids, continues, vocabulary, whole_words=whole_words)
+    if config.direction == "left-to-right":
+        probabilities_MV = _next_probabilities(model, ids, vocabulary)
+    else:
+        whole_words = config.masking.whole_word
+        probabilities_MV = _masked_probabilities(model, ids, continues, vocabulary, whole_words=whole_words)
     truth_M = torch.from_numpy(ids)
     true_M = probabilities_MV.gather(1, truth_M[:, None])[:, 0]
     rank_M = (probabilities_MV > true_M[:, None]).sum(1) + 1
@@ -103,7 +119,13 @@ def _say(model: Any, ids: IntArray, vocabulary: Vocabulary, *, whole_words: bool
     ]
 
 
-def _probabilities(
+def _next_probabilities(model: Any, ids: IntArray, vocabulary: Vocabulary) -> Tensor:
+    """[M, V] what stands at every place of the sentence, seen from the words before it."""
+    rows_RS = np.pad(ids, 1, constant_values=(vocabulary.cls_id, vocabulary.sep_id))[None]
+    return _probabilities(model, rows_RS, np.arange(len(ids)))
+
+
+def _masked_probabilities(
     model: Any, ids: IntArray, continues: NDArray[np.bool_], vocabulary: Vocabulary, *, whole_words: bool
 ) -> Tensor:
     """[M, V] what stands at every place of the sentence, seen from all other words."""
@@ -112,6 +134,12 @@ def _probabilities(
     masked_RS = word_S[None, :] == np.unique(word_S)[:, None]
     copies_RS = np.where(masked_RS, vocabulary.mask_id, ids[None, :])
     rows_RS = np.pad(copies_RS, ((0, 0), (1, 1)), constant_values=(vocabulary.cls_id, vocabulary.sep_id))
+    # In the order of the sentence: the words of the copies follow one another.
+    return _probabilities(model, rows_RS, np.flatnonzero(np.pad(masked_RS, ((0, 0), (1, 1))).reshape(-1)))
+
+
+def _probabilities(model: Any, rows_RS: NDArray[np.int64], places_M: NDArray[np.int64]) -> Tensor:
+    """[M, V] what the state at every place of the rows, counted through, predicts."""
     copies, length = rows_RS.shape
     packed = {
         "input_ids": torch.from_numpy(rows_RS.reshape(-1)),
@@ -119,8 +147,7 @@ def _probabilities(
         "position_ids": torch.arange(length).repeat(copies),
         "cu_seqlens": torch.arange(copies + 1, dtype=torch.int32) * length,
         "max_seqlen": length,
-        # In the order of the sentence: the words of the copies follow one another.
-        "masked_positions": torch.from_numpy(np.flatnonzero(np.pad(masked_RS, ((0, 0), (1, 1))).reshape(-1))),
+        "masked_positions": torch.from_numpy(places_M),
     }
     with torch.inference_mode():
         outputs = model(**packed)
