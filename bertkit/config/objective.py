@@ -18,7 +18,8 @@ def with_one_objective(values: Mapping[str, Any]) -> dict[str, Any]:
     wanted = objective.partition("+")[2] or "off"
     if second is not None and second != wanted:
         raise ValueError(
-            f"objective {objective} and pairs.next_sentence {second} contradict each other: leave out one of them"
+            f"objective {objective} and pairs.next_sentence {second} contradict each other: leave out one of them, "
+            "or set both"
         )
     return {**values, "pairs": _with_next_sentence(values.get("pairs"), wanted)}
 

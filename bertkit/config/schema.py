@@ -253,12 +253,6 @@ class PretrainConfig(Section):
         return with_one_objective(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
-    def _nothing_is_masked_in_vain(self) -> Self:
-        if self.direction != "bidirectional" and self.masking != MaskingConfig():
-            raise ValueError(f"objective {self.objective} masks nothing: leave out the section masking, or choose mlm")
-        return self
-
-    @model_validator(mode="after")
     def _sections_fit(self) -> Self:
         longest = max(phase.max_seq_length for phase in self.train.phases)
         if longest > self.model.max_position_embeddings and self.train.init_from is None:

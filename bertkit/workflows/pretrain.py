@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from bertkit.config.data import DataConfig
 from bertkit.config.load import differing_keys, validate_config
-from bertkit.config.schema import EveryConfig, PretrainConfig
+from bertkit.config.schema import EveryConfig, MaskingConfig, PretrainConfig
 from bertkit.data.loader import Position, PretrainingLoader
 from bertkit.data.store import TOKENIZER_FOLDER, TokenStore, is_store
 from bertkit.errors import ConfigError, redacted
@@ -162,6 +162,8 @@ def _resolve(config: PretrainConfig, run: RunFolder) -> PretrainConfig:
     """What will really run: the shape of the model to continue from, the settings a prepared store was made with."""
     if config.corpus is None:
         raise ConfigError("no corpus was named: bertkit pretrain CORPUS")
+    if config.direction != "bidirectional" and config.masking != MaskingConfig():
+        logger.info("objective %s masks nothing: the settings under 'masking' are not used", config.objective)
     if list_checkpoints(run.checkpoints) and run.config_file.is_file():
         begun = run.read_config(PretrainConfig)
         if config.train.init_from is not None and config.train.init_from == begun.train.init_from:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bertkit.config.load import differing_keys, validate_config
+from bertkit.config.load import differing_keys, list_recipes, load_config, validate_config
 from bertkit.config.schema import PairsConfig, PretrainConfig, TrainConfig
 from bertkit.errors import ConfigError
 
@@ -42,9 +42,10 @@ def test_a_contradiction_names_both():
         config(objective="ltr", pairs={"next_sentence": "nsp"})
 
 
-def test_what_would_be_masked_in_vain_is_refused():
-    with pytest.raises(ConfigError, match="objective bilm masks nothing: leave out the section masking"):
-        config(objective="bilm", masking={"whole_word": True})
+@pytest.mark.parametrize("path", list_recipes(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("objective", ["ltr", "bilm"])
+def test_every_recipe_takes_another_direction(path, objective):
+    assert load_config(PretrainConfig, path, settings=[f"objective={objective}"]).objective == objective
 
 
 @pytest.mark.parametrize(

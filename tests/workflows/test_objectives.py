@@ -51,6 +51,13 @@ def test_it_learns_more_than_word_frequencies(objective, store, tmp_path):
     assert scores["lm_loss"] < scores["unigram_entropy"] - 0.3
 
 
+def test_settings_of_masks_that_nobody_draws_are_said_to_be_idle(store, tmp_path, caplog):
+    config = config_of("ltr", store.location, train__max_steps=1, masking__whole_word=True)
+    with caplog.at_level("INFO", logger="bertkit"):
+        pretrain(config, tmp_path / "run")
+    assert "objective ltr masks nothing: the settings under 'masking' are not used" in caplog.text
+
+
 def test_the_same_text_is_read_whatever_is_learned_of_it(store, tmp_path):
     runs = [pretrain(config_of(name, store.location), tmp_path / name) for name in ("mlm", "ltr", "bilm")]
     assert len({run.tokens for run in runs}) == 1
@@ -67,13 +74,11 @@ def test_a_bert_goes_on_from_left_to_right_and_a_bilm_does_not(store, tmp_path):
         pretrain(config_of("bilm", store.location, train__init_from=str(tmp_path / "bert")), tmp_path / "bilm")
 
 
-def test_no_word_of_the_left_to_right_export_depends_on_a_later_one(finished):
-    objective, summary = finished
-    if objective != "ltr":
-        pytest.skip("stock transformers opens this one only")
+def test_no_word_of_the_left_to_right_export_depends_on_a_later_one(store, tmp_path):
     from transformers import BertLMHeadModel
 
-    model = BertLMHeadModel.from_pretrained(summary.export_dir).eval()
+    config = config_of("ltr", store.location, train__max_steps=2)
+    model = BertLMHeadModel.from_pretrained(pretrain(config, tmp_path / "run").export_dir).eval()
     ids = torch.randint(5, 100, (1, 12), generator=torch.Generator().manual_seed(0))
     changed = ids.index_fill(1, torch.tensor([8]), 4)
     before, after = model(ids).logits, model(changed).logits

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from bertkit.config.load import validate_config
-from bertkit.config.schema import MaskingConfig, Objective, PretrainConfig
+from bertkit.config.schema import Objective, PretrainConfig
 from bertkit.model import BertKitConfig, BertKitForMaskedLM
 from bertkit.workflows.bench.compare import BenchResult, Comparison, Pair, compare
 from bertkit.workflows.bench.corpora import prepared_sample
@@ -64,12 +64,10 @@ def bench_objectives(request: Request) -> BenchResult:
 
 
 def with_objective(config: PretrainConfig, objective: Objective) -> PretrainConfig:
-    """The config with another objective, its pairs and masks as that one has them."""
+    """The config with another objective, and its pairs as that one has them."""
     values = config.model_dump()
     values["objective"] = objective
     del values["pairs"]["next_sentence"]
-    if not objective.startswith("mlm"):
-        values["masking"] = MaskingConfig().model_dump()
     return validate_config(PretrainConfig, values, source=objective)
 
 
