@@ -20,6 +20,7 @@ from bertkit.data.features import collate_features
 from bertkit.data.texts import TextEncoder
 from bertkit.data.tokenizer import load_tokenizer
 from bertkit.model import BertKitConfig, BertKitModel
+from bertkit.model.reader import reader_settings
 from bertkit.tasks.problem import ProblemOptions, encoder_inputs
 from bertkit.tasks.problems import PROBLEMS
 from bertkit.tasks.spec import Example
@@ -31,7 +32,7 @@ WORDS = (
     *("warm", "film", "un", "##funny", "and", "long", "who", "sang", "?", ".", "ann", "bob", "danc", "where", "in"),
     *("rome", "lives", "jo", "##anna", "sings", "we", "stay", "swim"),
 )
-BILSTM = {"layers": "weighted-all", "num_layers": 2, "size": 768, "dropout": 0.0}
+BILSTM = reader_settings({})
 
 
 @dataclass(frozen=True)

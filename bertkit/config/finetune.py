@@ -88,6 +88,10 @@ class BiLSTMConfig(Section):
     num_layers: PositiveInt = Field(2, description="Bidirectional layers.")
     size: PositiveInt = Field(768, description="Units of a direction; the classifier reads twice as many numbers.")
     dropout: Share = Field(0.0, description="Dropout between its layers.")
+    learning_rate: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Peak learning rate of its weights; null: 1e-3, or above a frozen encoder optim.learning_rate.",
+    )
 
 
 class FinetuneModelConfig(Section):

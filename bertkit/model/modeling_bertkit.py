@@ -326,11 +326,18 @@ class TiedToWordEmbeddings(BertKitPreTrainedModel):
         return {"loss": loss, "logits": encoded.layout.outward(logits_TV)}
 
     def _targets(self, layout: Layout, labels: Tensor) -> Tensor:
-        return layout.inward(labels)
+        """The word to predict at every token [T]: the one there or, where no later one is seen, the next."""
+        labels_T = layout.inward(labels)
+        if not self.config.is_decoder:
+            return labels_T
+        return labels_T.roll(-1, 0).index_fill(0, layout.last_token_I.long(), IGNORED)
 
 
 class BertKitForPreTraining(TiedToWordEmbeddings):
-    """BERT with both pre-training heads: masked LM and next sentence prediction (section 3.1)."""
+    """BERT with both pre-training heads: masked LM and next sentence prediction (section 3.1).
+
+    Of a left-to-right one (`config.is_decoder`) the words are predicted as in `BertKitForCausalLM`.
+    """
 
     def __init__(self, config: BertKitConfig) -> None:
         super().__init__(config)
@@ -397,9 +404,6 @@ class BertKitForCausalLM(TiedToWordEmbeddings, LabelledModel):
         self.bert = self.encoder_class(config, add_pooling_layer=False)
         self.mlm_head = BertKitMaskedLMHead(config)
         self.post_init()
-
-    def _targets(self, layout: Layout, labels: Tensor) -> Tensor:
-        return layout.inward(labels).roll(-1, 0).index_fill(0, layout.last_token_I.long(), IGNORED)
 
 
 class BertKitForNextSentencePrediction(LabelledModel):

@@ -154,6 +154,8 @@ class BiLMModel(BiLMPreTrainedModel):
         """
         if layout is None:
             layout = layout_of(input_ids, inputs_embeds, attention_mask, **kwargs)
+        if attention_mask is not None and attention_mask.dim() > 2:
+            raise ValueError("an LSTM cannot be told who sees whom: give an attention_mask [B, S] of padding")
         hidden = self.embeddings(the_one_given(input_ids, inputs_embeds), token_type_ids, layout)
         recorded = kwargs.get("output_hidden_states", self.config.output_hidden_states)
         hidden = layout.outward(hidden) if recorded else hidden

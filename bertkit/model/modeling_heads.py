@@ -51,9 +51,12 @@ class _ReadingModel(BertKitPreTrainedModel):
     def _encode(self, *args: Any, **kwargs: Any) -> Encoded:
         if self.reader is None:
             return super()._encode(*args, **kwargs)
+        is_wanted = kwargs.get("output_hidden_states", self.config.output_hidden_states)
         encoded = super()._encode(*args, **kwargs | {"output_hidden_states": True})
         states = [encoded.layout.inward(state) for state in encoded.outputs.hidden_states or ()]
         hidden_TW, pooled_IW = self.reader(states, encoded.layout)
+        if not is_wanted:
+            encoded.outputs.hidden_states = None
         return replace(encoded, hidden_TD=hidden_TW, pooled_ID=pooled_IW)
 
 

@@ -38,11 +38,6 @@ class BiLSTMReader(nn.Module):
         self.backwards = nn.ModuleList([nn.LSTM(width, size) for width in widths])
         self.dropout = Dropout(settings["dropout"])
 
-    @property
-    def needs_all_layers(self) -> bool:
-        """Whether the last layer's states alone are not enough."""
-        return self.mix.choice != "last"
-
     def forward(self, states: Sequence[Tensor], layout: Layout) -> tuple[Tensor, Tensor]:
         """Read the K + 1 states [T, D] of the embeddings and the layers; returns [T, W] and, of instances, [I, W].
 

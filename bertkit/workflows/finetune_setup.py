@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from bertkit.workflows.heads import (
     load_with_head,
     merged,
     require_fitting,
+    with_bilstm_scale,
 )
 from bertkit.workflows.runs import RunFolder, kept_whole, write_aside
 from bertkit.workflows.source import bert_folder, open_bert_config, require_room
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 # A run that collapsed begins again with a seed this much further on, so that retries of several seeds never meet.
 SEED_STEP = 1000
 # A BiLSTM from its beginning learns nothing at the rates that suit a pre-trained encoder; Adam's own default.
-FEATURE_BASED_RATE = 1e-3
+NEW_BILSTM_RATE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,17 @@ def resolve(config: FinetuneConfig, data: TaskData) -> FinetuneConfig:
     chosen = {"problem": data.spec.problem, "max_seq_length": length, "doc_stride": stride}
     if data.columns.texts:
         chosen |= vars_of(data.columns)
-    usual_rate = FEATURE_BASED_RATE if config.model.is_feature_based else defaults.learning_rate
-    learning_rate = optim.learning_rate or usual_rate
+    model = config.model
+    learning_rate = optim.learning_rate or (NEW_BILSTM_RATE if model.is_feature_based else defaults.learning_rate)
+    if model.bilstm is not None and model.bilstm.learning_rate is None:
+        rate = learning_rate if model.is_feature_based else NEW_BILSTM_RATE
+        model = model.model_copy(update={"bilstm": model.bilstm.model_copy(update={"learning_rate": rate})})
     epochs = train.epochs or (None if train.max_steps else defaults.epochs)
     batch = train.global_batch_size or defaults.global_batch_size
     return config.model_copy(
         update={
             "task": config.task.model_copy(update=chosen),
+            "model": model,
             "optim": optim.model_copy(update={"learning_rate": learning_rate}),
             "train": train.model_copy(update={"epochs": epochs, "global_batch_size": batch}),
         }
@@ -212,7 +217,7 @@ def begin_or_resume(setting: Setting) -> tuple[nn.Module, TrainState]:
         # Whatever the run was begun from is needed no more.
         plain = _pinned_model(setting)
     model = _trainable(setting, plain)
-    scale_of = layer_scale(plain.config.num_hidden_layers, config.optim.layer_decay)
+    scale_of = rate_scale(config, plain.config.num_hidden_layers)
     state = build_state(model, config.optim, setting.accelerator, seed=setting.seed, scale_of=scale_of)
     if checkpoint is not None:
         scaler = setting.accelerator.scaler
@@ -220,6 +225,13 @@ def begin_or_resume(setting: Setting) -> tuple[nn.Module, TrainState]:
         logger.info("continuing %s from step %s", run.path, f"{state.step:,}")
     require_same_step(state, setting.accelerator)
     return model, state
+
+
+def rate_scale(config: FinetuneConfig, num_layers: int) -> Callable[[str], float]:
+    """By a parameter's name, its learning rate over that of the head."""
+    scale = layer_scale(num_layers, config.optim.layer_decay)
+    rate = config.model.bilstm and config.model.bilstm.learning_rate
+    return with_bilstm_scale(scale, rate / (config.optim.learning_rate or rate)) if rate else scale
 
 
 def open_plain(setting: Setting, checkpoint: Checkpoint) -> PreTrainedModel:

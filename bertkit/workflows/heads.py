@@ -91,7 +91,9 @@ def _changed_fields(settings: FinetuneModelConfig, initial: Any) -> dict[str, An
         # The first token has seen nothing but itself.
         fields["pooled_token"] = "last"
     # An earlier head's reader is not this one's.
-    return fields | {"bilstm": None if settings.bilstm is None else settings.bilstm.model_dump()}
+    return fields | {
+        "bilstm": None if settings.bilstm is None else settings.bilstm.model_dump(exclude={"learning_rate"})
+    }
 
 
 def _head_dropout(settings: FinetuneModelConfig, initial: Any) -> float:
@@ -174,6 +176,11 @@ def merged(model: nn.Module) -> PreTrainedModel:
     merge = getattr(model, "merge_and_unload", None)
     plain: Any = model if merge is None else merge()
     return cast("PreTrainedModel", plain)
+
+
+def with_bilstm_scale(scale: Callable[[str], float], ratio: float) -> Callable[[str], float]:
+    """`scale`, and for a BiLSTM, whose weights are new, `ratio`."""
+    return lambda name: ratio if name.startswith("reader.") else scale(name)
 
 
 def layer_scale(num_layers: int, decay: float) -> Callable[[str], float]:

@@ -12,7 +12,7 @@ from bertkit.data.vocabulary import Vocabulary
 from bertkit.errors import ConfigError
 from bertkit.model import BertKitConfig, BertKitForCausalLM, BertKitForMaskedLM, BertKitForPreTraining
 from bertkit.model.families import BILM, class_for
-from bertkit.workflows.source import bert_folder, open_bert_config, opening
+from bertkit.workflows.source import bert_folder, direction_of, open_bert_config, opening
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +29,12 @@ def model_class(config: PretrainConfig) -> type[PreTrainedModel]:
 def direction_fields(config: PretrainConfig) -> dict[str, Any]:
     """What the model's own config says of the direction of its objective, and which family that makes it."""
     if config.direction == "bilm":
-        return {"model_type": BILM}
+        return {"model_type": BILM, "bilstm": None}
     # Of a text read from the left, only the last token has seen everything.
     is_decoder = config.direction == "left-to-right"
     fields = {"is_decoder": is_decoder, "pooled_token": "last" if is_decoder else "first"}
-    return {"model_type": BertKitConfig.model_type, **fields}
+    # What a fine-tuned model had above its encoder is no part of this one.
+    return {"model_type": BertKitConfig.model_type, "bilstm": None, **fields}
 
 
 def with_initial_shape(config: PretrainConfig) -> PretrainConfig:
@@ -57,7 +58,15 @@ def with_initial_shape(config: PretrainConfig) -> PretrainConfig:
             f"--from {source} is a '{initial.model_type}' model, which objective {config.objective} does not train: "
             "choose another objective, or leave out --from"
         )
-    kept = _dropouts(config.model)
+    if direction_of(initial) != config.direction:
+        logger.warning(
+            "--from %s is %s and goes on %s: objective %s keeps it as it is",
+            source,
+            direction_of(initial),
+            config.direction,
+            "ltr" if direction_of(initial) == "left-to-right" else "mlm",
+        )
+    kept = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     shape = {
         name: getattr(initial, name, getattr(config.model, name))
         for name in ModelConfig.model_fields
@@ -82,7 +91,7 @@ def load_initial(config: PretrainConfig) -> PreTrainedModel:
     fields = {name: value for name, value in direction_fields(config).items() if name != "model_type"}
     with opening(source):
         loaded: Any = model_class(config).from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, **_dropouts(config.model), **fields
+            folder, dtype=torch.float32, output_loading_info=True, **_dropouts(config), **fields
         )
     model: PreTrainedModel = loaded[0]
     found = loaded[1]
@@ -106,5 +115,8 @@ def check_initial_tokenizer(config: PretrainConfig, vocabulary: Vocabulary) -> N
         )
 
 
-def _dropouts(shape: ModelConfig) -> dict[str, Any]:
-    return {name: getattr(shape, name) for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
+def _dropouts(config: PretrainConfig) -> dict[str, float]:
+    dropouts = {"hidden_dropout_prob": config.model.hidden_dropout_prob}
+    if config.direction != "bilm":
+        dropouts["attention_probs_dropout_prob"] = config.model.attention_probs_dropout_prob
+    return dropouts

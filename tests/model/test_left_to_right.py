@@ -117,6 +117,13 @@ def test_the_summed_loss_of_the_packed_door_is_the_mean_of_the_other_times_its_w
     torch.testing.assert_close(model(**packed, labels=ids).loss, mean, **CLOSE)
 
 
+def test_labels_of_both_heads_are_the_words_that_follow_too(causal_config, padded) -> None:
+    labels = padded["input_ids"].masked_fill(~padded["attention_mask"].bool(), -100)
+    both, alone = build(BertKitForPreTraining, causal_config), build(BertKitForCausalLM, causal_config)
+    alone.load_state_dict(both.state_dict(), strict=False)
+    torch.testing.assert_close(both(**padded, labels=labels).loss, alone(**padded, labels=labels).loss, **CLOSE)
+
+
 def test_next_sentences_are_judged_by_the_last_token(causal_config, packed) -> None:
     model = build(BertKitForPreTraining, causal_config)
     before = model(**packed).seq_relationship_logits

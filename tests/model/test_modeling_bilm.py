@@ -300,3 +300,9 @@ def test_a_config_is_of_the_family_it_names_without_what_only_attention_has() ->
     assert isinstance(bilm, BiLMConfig)
     assert bilm.hidden_size == 16
     assert set(shape) & set(bilm.to_dict()) == {"hidden_size"}
+
+
+def test_an_lstm_is_told_of_padding_only() -> None:
+    model = BiLMModel(BiLMConfig(vocab_size=40, hidden_size=8, num_hidden_layers=1, intermediate_size=12))
+    with pytest.raises(ValueError, match="cannot be told who sees whom"):
+        model(torch.ones(1, 3, dtype=torch.long), attention_mask=torch.ones(1, 3, 3))

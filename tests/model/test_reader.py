@@ -68,10 +68,9 @@ def test_weights_are_shares_of_the_layers_without_the_embeddings() -> None:
     torch.testing.assert_close(mix(states()), expected, **CLOSE)
 
 
-def test_only_weighted_layers_have_weights_and_only_the_last_needs_no_others() -> None:
+def test_only_weighted_layers_have_weights() -> None:
     for choice in LAYER_CHOICES:
         reader = reader_of(choice)
-        assert reader.needs_all_layers == (choice != "last")
         assert len(list(reader.mix.parameters())) == (2 if choice == "weighted-all" else 0)
 
 
@@ -132,3 +131,11 @@ def test_a_reader_on_a_pretrained_encoder_begins_with_every_layer_alike(tiny_con
         model = BertKitForTokenClassification.from_pretrained(tmp_path, bilstm={"size": 8 + attempt})
         assert model.reader.mix.weights_K.tolist() == [0, 0]
         assert model.reader.mix.scale.item() == 1
+
+
+def test_a_head_above_a_reader_gives_hidden_states_to_who_asks_for_them_only(tiny_config) -> None:
+    tiny_config.bilstm = {"layers": "weighted-all", "size": 4}
+    model = BertKitForTokenClassification(tiny_config).eval()
+    ids = torch.tensor([[5, 6, 7]])
+    assert model(ids).hidden_states is None
+    assert len(model(ids, output_hidden_states=True).hidden_states) == 3

@@ -12,7 +12,7 @@ BOUNDS = torch.tensor([0, 4, 6, 13], dtype=torch.int32)
 LAYOUT = packed_layout(BOUNDS, 7, 13)
 
 
-def instance_by_instance(query, key, value, bounds, _, longest, __, *, window_size):
+def instance_by_instance(query, key, value, bounds, _, longest, __, *, window_size=(-1, -1)):
     """A stand-in with the kernel's signature: plain attention inside each pair of boundaries."""
     assert (bounds.dtype, longest) == (torch.int32, int(bounds.diff().max()))
     unseen = {(-1, -1): 0.0, (-1, 0): -torch.inf}[window_size]
@@ -28,8 +28,13 @@ def instance_by_instance(query, key, value, bounds, _, longest, __, *, window_si
     return torch.cat([piece.transpose(0, 1) for piece in pieces])
 
 
-def blind_to_causality(*given, window_size):
-    return instance_by_instance(*given, window_size=(-1, -1))
+def blind_to_causality(*given, window_size=None):
+    return instance_by_instance(*given)
+
+
+def older(query, key, value, bounds, _, longest, __):
+    """The kernel as torch had it before there were windows."""
+    return instance_by_instance(query, key, value, bounds, _, longest, __)
 
 
 def broken(*_, **__):
@@ -64,11 +69,19 @@ def test_it_is_given_boundaries_and_equals_the_other_backends(kernel, causal) ->
 
 @pytest.mark.parametrize(
     ("stand_in", "works"),
-    [(instance_by_instance, True), (broken, False), (wrong, False), (blind_to_causality, False)],
+    [(instance_by_instance, True), (broken, False), (wrong, False), (blind_to_causality, True), (older, True)],
 )
 def test_it_is_used_only_where_it_gives_the_right_answer(kernel, stand_in, works) -> None:
     kernel(stand_in)
     assert attention._varlen_works(torch.device("cpu"), torch.bfloat16, 8) is works
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "works"), [(instance_by_instance, True), (blind_to_causality, False), (older, False)]
+)
+def test_it_looks_to_the_left_only_where_it_can(kernel, stand_in, works) -> None:
+    kernel(stand_in)
+    assert attention._varlen_works(torch.device("cpu"), torch.bfloat16, 8, True) is works
 
 
 def test_it_is_never_asked_for_what_it_cannot_do(kernel, monkeypatch) -> None:

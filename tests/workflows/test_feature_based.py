@@ -18,12 +18,12 @@ from bertkit.errors import ConfigError
 from bertkit.model import BertKitConfig
 from bertkit.model.layer_mix import LAYER_CHOICES, mix_layers
 from bertkit.model.packing import packed_layout
-from bertkit.model.reader import BiLSTMReader
+from bertkit.model.reader import BiLSTMReader, reader_settings
 from bertkit.tasks.problems import PROBLEMS
 from bertkit.train.optim import build_optimizer
 from bertkit.train.tracking import read_metrics
 from bertkit.workflows.finetune import finetune
-from bertkit.workflows.finetune_setup import planned
+from bertkit.workflows.finetune_setup import planned, rate_scale
 from bertkit.workflows.finetuned import open_finetuned
 from bertkit.workflows.heads import freeze, freeze_unread, learned_shares, load_with_head
 from bertkit.workflows.suite import grid_of, run_cells, seeds_of
@@ -205,6 +205,23 @@ def test_the_choices_of_layers_are_those_of_the_model():
     assert typing.get_args(field.annotation) == LAYER_CHOICES
 
 
+def test_the_settings_a_reader_has_by_default_are_those_of_the_config():
+    assert BiLSTMConfig().model_dump(exclude={"learning_rate"}) == reader_settings({})
+
+
+@pytest.mark.parametrize(("freeze", "rates"), [("none", (1e-3, 5e-5)), ("encoder", (3e-3, 3e-3))])
+def test_a_bilstm_begins_anew_so_it_has_a_rate_of_its_own_above_an_encoder_that_is_trained(
+    bert, tmp_path, freeze, rates
+):
+    changes = {"model__freeze": freeze, "optim__learning_rate": rates[1], "train__max_steps": 1}
+    config = feature_based(write_examples(tmp_path, "tagging"), bert, "tagging", train__epochs=None, **changes)
+    resolved = planned(config)
+    assert resolved.model.bilstm.learning_rate == rates[0]
+    scale_of = rate_scale(resolved, 2)
+    assert scale_of("reader.forwards.0.weight_ih_l0") == pytest.approx(rates[0] / rates[1])
+    assert scale_of("classifier.weight") == scale_of("bert.layers.0.attention.qkv.weight") == 1
+
+
 def test_the_learning_rate_is_a_bilstms_where_nobody_says_another(bert):
     def rate(**changes):
         config = feature_based(bert, bert, "tagging", optim__learning_rate=None, **changes)
@@ -275,7 +292,8 @@ def dry(*arguments, bert):
 def test_the_option_is_a_frozen_encoder_and_a_bilstm_whose_settings_may_be_given_beside_it(bert, tmp_path):
     config = dry(bert=bert)
     assert (config["model"]["freeze"], config["optim"]["learning_rate"]) == ("encoder", 1e-3)
-    assert config["model"]["bilstm"] == {"layers": "weighted-all", "num_layers": 2, "size": 768, "dropout": 0.0}
+    paper = {"layers": "weighted-all", "num_layers": 2, "size": 768, "dropout": 0.0}
+    assert config["model"]["bilstm"] == paper | {"learning_rate": 1e-3}
     config = dry("--set=model.bilstm.layers=concat-last-4", "--set=optim.learning_rate=2e-3", bert=bert)
     assert (config["model"]["bilstm"]["layers"], config["optim"]["learning_rate"]) == ("concat-last-4", 2e-3)
     recipe = tmp_path / "mine.yaml"

@@ -74,6 +74,23 @@ def test_a_bert_goes_on_from_left_to_right_and_a_bilm_does_not(store, tmp_path):
         pretrain(config_of("bilm", store.location, train__init_from=str(tmp_path / "bert")), tmp_path / "bilm")
 
 
+def test_a_bilm_goes_on_as_a_bilm_and_another_direction_is_told(store, tmp_path, caplog):
+    pretrain(config_of("bilm", store.location), tmp_path / "bilm")
+    more = config_of("bilm", store.location, train__init_from=str(tmp_path / "bilm"), train__max_steps=2)
+    loss = pretrain(more, tmp_path / "more").results["heldout"]["lm_loss"]
+    assert (
+        loss
+        < pretrain(config_of("bilm", store.location, train__max_steps=2), tmp_path / "new").results["heldout"][
+            "lm_loss"
+        ]
+    )
+    assert "goes on" not in caplog.text
+    pretrain(config_of("ltr", store.location, train__max_steps=2), tmp_path / "ltr")
+    turned = config_of("mlm", store.location, train__init_from=str(tmp_path / "ltr"), train__max_steps=2)
+    pretrain(turned, tmp_path / "turned")
+    assert "is left-to-right and goes on bidirectional: objective ltr keeps it as it is" in caplog.text
+
+
 def test_no_word_of_the_left_to_right_export_depends_on_a_later_one(store, tmp_path):
     from transformers import BertLMHeadModel
 
