@@ -76,7 +76,7 @@ def varlen_attention(qkv_T3NH: Tensor, layout: Layout, *, causal: bool = False) 
     bounds, longest = layout.cu_seqlens, layout.row_length
     # The window came to torch later than the kernel, which without it sees both sides.
     left_only: dict[str, Any] = {"window_size": (-1, 0)} if causal else {}
-    context_TNH: Tensor = varlen_attn(query, key, value, bounds, bounds, longest, longest, **left_only)
+    context_TNH: Tensor = varlen_attn(query, key, value, bounds, bounds, longest, longest, **left_only)  # type: ignore[assignment]
     return context_TNH
 
 

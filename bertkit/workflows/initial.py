@@ -115,8 +115,8 @@ def check_initial_tokenizer(config: PretrainConfig, vocabulary: Vocabulary) -> N
         )
 
 
-def _dropouts(config: PretrainConfig) -> dict[str, float]:
-    dropouts = {"hidden_dropout_prob": config.model.hidden_dropout_prob}
+def _dropouts(config: PretrainConfig) -> dict[str, Any]:
+    dropouts: dict[str, Any] = {"hidden_dropout_prob": config.model.hidden_dropout_prob}
     if config.direction != "bilm":
         dropouts["attention_probs_dropout_prob"] = config.model.attention_probs_dropout_prob
     return dropouts
