@@ -130,7 +130,9 @@ def _print_plan(plan: "AblationPlan", *, as_json: bool) -> None:
         counts = ", ".join(f"{key} {number:,}" for key, number in cost.examples.items())
         time_taken = duration(cost.finetuning_s / cost.runs_at_once)
         typer.echo(f"# {runs:,} runs of fine-tuning: about {time_taken} ({counts} examples)")
-    typer.echo("# a guess from the rate at which this machine multiplies; finished cells are not taken out")
+    as_bert = any(model.config.direction == "bilm" for model in plan.models)
+    bilm = "; the biLM is taken to cost what a BERT of its shape does" if as_bert else ""
+    typer.echo(f"# a guess from the rate at which this machine multiplies; finished cells are not taken out{bilm}")
 
 
 def print_summary(summary: "AblationSummary") -> None:

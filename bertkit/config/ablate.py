@@ -26,6 +26,12 @@ _VARIED: Final[dict[TableName, tuple[str, ...]]] = {
     "steps": ("pretrain.objective", "pretrain.pairs.next_sentence"),
     "features": ("finetune.model.bilstm", "finetune.model.freeze"),
 }
+# What a model to go on from has already, where that is what a table varies.
+_OF_SOURCE: Final[dict[TableName, str]] = {
+    "objectives": "directions of reading",
+    "sizes": "shapes",
+    "steps": "directions of reading",
+}
 # What every cell of every table gets from its place in it, or from an option.
 _OF_CELLS: Final = {
     "pretrain.corpus": "CORPUS",
@@ -94,7 +100,7 @@ class AblateConfig(Section):
     )
     pretraining_seeds: PositiveInt = Field(
         1,
-        description="Models pre-trained of every kind; with several, deviations are over them too.",
+        description="Models pre-trained of every kind; with several, deviations are those of their means.",
         json_schema_extra=EXECUTION,
     )
     parallel: PositiveInt | None = Field(
@@ -125,8 +131,10 @@ class AblateConfig(Section):
 
     @model_validator(mode="after")
     def _models_can_be_varied(self) -> Self:
-        if self.table == "sizes" and self.pretrain.train.init_from is not None:
-            raise ValueError("the table sizes compares shapes, and pretrain.train.init_from has one: set it to null")
+        if (fixed := _OF_SOURCE.get(self.table)) and self.pretrain.train.init_from is not None:
+            raise ValueError(
+                f"the table {self.table} compares {fixed}, and pretrain.train.init_from has one: set it to null"
+            )
         if self.table == "masking" and not self.pretrain.objective.startswith("mlm"):
             raise ValueError(
                 f"the table masking compares masked LMs, and pretrain.objective is {self.pretrain.objective}"

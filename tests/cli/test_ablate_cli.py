@@ -51,6 +51,13 @@ def test_a_dry_run_lists_every_cell_with_a_guess_of_the_time_and_touches_nothing
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_guess_says_what_it_takes_the_bilm_for(corpus_dir, tags, tmp_path):
+    arguments = [corpus_dir, *SMALL, "--tasks", tags, "--output-dir", tmp_path / "out", "--dry-run"]
+    assert "biLM" not in run(*arguments).stdout
+    last = run(*arguments, "--table", "objectives").stdout.splitlines()[-1]
+    assert last.endswith("the biLM is taken to cost what a BERT of its shape does")
+
+
 def test_a_dry_run_for_machines(corpus_dir, tags, tmp_path):
     result = run(corpus_dir, *SMALL, "--tasks", tags, "--output-dir", tmp_path / "out", "--dry-run", "--json")
     told = json.loads(result.stdout)
@@ -92,6 +99,8 @@ def test_the_table_is_printed_in_the_papers_form_and_again_without_running_anyth
         (("--table", "sizes", "--set", "pretrain.model.hidden_sise=3"), "did you mean 'hidden_size'"),
         (("--table", "sizes", "--set", "model.hidden_size=64"), "pretrain.KEY"),
         (("--table", "steps", "--budget", "2steps"), "5 steps or more"),
+        (("--table", "features", "--recipe", "tiny"), "too few for features of the last 4 layers"),
+        (("--table", "objectives", "--set", "pretrain.train.init_from=x"), "compares directions of reading"),
     ],
 )
 def test_a_mistake_is_one_red_line_and_leaves_nothing(arguments, message, corpus_dir, tmp_path, monkeypatch):

@@ -6,16 +6,16 @@ from statistics import mean, stdev
 
 import pytest
 from toy_corpus import write_corpus
-from toy_tasks import write_examples
+from toy_tasks import write_bert, write_examples
 
 from bertkit.config.ablate import TABLES, load_ablation, parse_budget
 from bertkit.config.load import differing_keys
 from bertkit.errors import BertkitError, ConfigError, TaskError
 from bertkit.workflows.ablate.comparisons import comparison_of
-from bertkit.workflows.ablate.forms import paper_grid
+from bertkit.workflows.ablate.forms import paper_figure, paper_grid
 from bertkit.workflows.ablate.paper import PUBLISHED
 from bertkit.workflows.ablate.plan import plan_ablation
-from bertkit.workflows.ablate.results import collect
+from bertkit.workflows.ablate.results import ColumnResults, collect
 from bertkit.workflows.ablate.tasks import find_compared
 
 
@@ -143,6 +143,51 @@ def test_features_take_every_choice_of_layers_from_one_model():
     assert layers == {"embeddings", "second-to-last", "last", "sum-last-4", "concat-last-4", "weighted-all"}
 
 
+def test_too_few_layers_for_the_last_four_are_refused_before_anything_is_trained(tasks):
+    with pytest.raises(ConfigError, match="num_hidden_layers 2 is too few for features of the last 4 layers"):
+        plan_ablation(ablation("features", recipe="tiny", tasks="cola"), _nowhere("a"))
+    with pytest.raises(ConfigError, match="or leave tagging tasks out"):
+        plan_ablation(ablation("masking", recipe="tiny", tasks=tasks), _nowhere("a"))
+    assert plan_ablation(ablation("masking", recipe="tiny", tasks="cola"), _nowhere("a")).runs
+
+
+def test_models_that_go_on_from_another_are_of_its_shape_and_it_is_opened_first(tmp_path):
+    bert = write_bert(tmp_path / "bert")
+    with pytest.raises(ConfigError, match="gone cannot be opened"):
+        plan_ablation(ablation("masking", f"pretrain.train.init_from={tmp_path}/gone", tasks="cola"), tmp_path / "out")
+    short = "pretrain.train.phases=[{max_seq_length: 32}]"
+    config = ablation("masking", f"pretrain.train.init_from={bert}", short, tasks="cola")
+    plan = plan_ablation(config, tmp_path / "out")
+    assert {model.config.model.hidden_size for model in plan.models} == {32}
+    assert {model.config.data.tokenizer.path for model in plan.models} == {str(bert)}
+    with pytest.raises(ConfigError, match="num_hidden_layers 2 is too few"):
+        plan_ablation(ablation("features", f"pretrain.train.init_from={bert}", short, tasks="cola"), tmp_path / "out")
+
+
+def test_mrpc_is_scored_as_the_paper_prints_it_unless_another_figure_is_asked_for():
+    plan = plan_ablation(ablation("sizes", tasks="mrpc,cola"), _nowhere("a"))
+    assert {run.column: run.config.task.metric for run in plan.runs} == {"mrpc": "accuracy", "cola": None}
+    asked = plan_ablation(ablation("sizes", "finetune.task.metric=f1", tasks="mrpc"), _nowhere("a"))
+    assert {run.config.task.metric for run in asked.runs} == {"f1"}
+
+
+@pytest.mark.parametrize(("metric", "expected"), [("accuracy", 86.7), ("", 86.7), ("f1", None)])
+def test_the_papers_figure_stands_beside_one_of_the_same_metric_only(metric, expected):
+    column = ColumnResults("mrpc", "glue/mrpc", "mrpc", metric)
+    assert paper_figure(PUBLISHED["objectives"], "mlm-nsp", column) == expected
+
+
+def test_the_notes_say_what_a_table_does_not():
+    def notes(table, **options):
+        return " ".join(comparison_of(ablation(table, **options)).notes)
+
+    assert "ELMo's own use is as features" in notes("objectives")
+    assert "learns at 0.001" in notes("objectives")
+    assert all("do not compare" in notes(table) for table in ("objectives", "steps"))
+    assert "larger models see fewer tokens" in notes("sizes", budget="3m")
+    assert "fewer tokens" not in notes("sizes", budget="300steps")
+
+
 def test_seeds_of_pre_training_are_crossed_with_those_of_fine_tuning():
     plan = plan_ablation(ablation("features", "pretraining_seeds=2", tasks="cola"), _nowhere("a"))
     assert [model.key for model in plan.models] == ["base", "base-seed-1"]
@@ -174,6 +219,8 @@ def test_settings_reach_every_cell_and_a_runs_length_is_the_budgets():
         ("sizes", "pretrain.train.max_steps=3", "is said by --budget"),
         ("objectives", "pretrain.pairs={next_sentence: off}", "compares values of"),
         ("sizes", "pretrain.train.init_from=x", "shapes"),
+        ("objectives", "pretrain.train.init_from=x", "directions"),
+        ("steps", "pretrain.train.init_from=x", "directions"),
         ("masking", "pretrain.objective=ltr", "masked LMs"),
         ("sizes", "finetune.task.name=cola", "said by --tasks"),
         ("sizes", "finetune.model.init_from=x", "said by the pre-trained models"),
@@ -270,6 +317,20 @@ def test_means_and_deviations_are_those_of_the_cells_in_percent(tasks, tmp_path)
     assert figure.collapsed == 1
     assert (results.done, results.total) == (3, 1 + 7 * 3)
     assert results.rows[1].figures == {}
+
+
+def test_deviations_over_several_models_are_those_of_their_means(tasks, tmp_path):
+    config = ablation("features", "pretraining_seeds=2", tasks=tasks.split(",")[0])
+    plan = plan_ablation(config, tmp_path)
+    values = (0.5, 0.6, 0.8, 0.9)
+    for number, (cell, value) in enumerate(zip(plan.runs[:4], values, strict=True), start=1):
+        _finished_run(cell, value)
+        if number == 2:
+            assert collect(plan).rows[0].figures["cats"].deviation is None
+    figure = collect(plan).rows[0].figures["cats"]
+    assert figure.mean == pytest.approx(70)
+    assert figure.deviation == pytest.approx(stdev((55, 85)))
+    assert "deviations are those of the models' means" in collect(plan).notes[0]
 
 
 def test_cells_that_were_scored_on_other_examples_share_no_table(tasks, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,47 @@ def test_the_folder_of_another_comparison_is_refused(finished, corpus_dir, tags)
         run_ablation(small_plan(corpus_dir, tags, plan.path, budget="4steps"))
     with pytest.raises(ConfigError, match="holds the table 'masking'"):
         run_ablation(small_plan(corpus_dir, tags, plan.path, table="features"))
+
+
+def test_another_file_of_the_same_name_is_refused_and_not_taken_for_the_first(finished, corpus_dir, tmp_path):
+    plan, _, _ = finished
+    pinned = (plan.path / "ablation.yaml").read_text()
+    other = write_examples(tmp_path / "b", "tagging", number=48, seed=1)
+    with pytest.raises(
+        ConfigError, match=r"seed-0 holds the results of other settings \(task\.train\): choose another"
+    ):
+        run_ablation(small_plan(corpus_dir, other, plan.path))
+    own = plan.runs[0].config.task.train
+    with pytest.raises(ConfigError, match=r"other settings \(task\.evaluate\.0\)"):
+        run_ablation(small_plan(corpus_dir, f"{own}+{other}", plan.path))
+    assert (plan.path / "ablation.yaml").read_text() == pinned
+
+
+def test_the_model_of_another_variant_in_a_cells_folder_is_refused(finished):
+    plan, _, _ = finished
+    first, second = plan.models
+    with pytest.raises(ConfigError, match=r"other settings \(masking\.mask_share, masking\.random_share\)"):
+        run_ablation(replace(plan, models=(replace(first, config=second.config), second)))
+
+
+def test_a_comparison_that_was_moved_is_still_finished(finished, corpus_dir, tags, tmp_path):
+    plan, summary, _ = finished
+    shutil.copytree(plan.path, tmp_path / "moved")
+    seen = Seen()
+    assert (
+        run_ablation(small_plan(corpus_dir, tags, tmp_path / "moved"), watch=seen).results.rows == summary.results.rows
+    )
+    assert seen.begun == []
+
+
+def test_models_asked_for_too_late_are_told(finished, caplog):
+    plan, _, _ = finished
+    with caplog.at_level("WARNING", logger="bertkit"):
+        run_ablation(replace(plan, config=plan.config.model_copy(update={"keep_models": True})))
+    assert [record.getMessage() for record in caplog.records] == [
+        "keep_models came late for 4 of 4 finished runs: their models are gone, and only another --output-dir trains "
+        "them again"
+    ]
 
 
 def test_a_folder_of_something_else_is_left_alone(corpus_dir, tags, tmp_path):
@@ -301,6 +343,31 @@ def test_a_signal_has_all_workers_save_and_the_same_command_goes_on(corpus_dir, 
     for pid in workers:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+@pytest.mark.slow
+def test_all_objectives_run_on_pairs_and_on_tags(corpus_dir, tags, tmp_path):
+    pairs = tmp_path / "pairs.tsv"
+    rows = (f"the cat {n} sat\tthe {'cat' if n % 2 else 'mat'} sat\t{'same' if n % 2 else 'other'}" for n in range(40))
+    pairs.write_text("\n".join(["sentence1\tsentence2\tlabel", *rows]) + "\n", encoding="utf-8")
+    options = {"table": "objectives", "tasks": f"{pairs},{tags}", "budget": "3steps", "seeds": 1}
+    config = load_ablation("tiny", settings=TINY, options={**options, "pretrain.corpus": str(corpus_dir)})
+    plan = plan_ablation(config, tmp_path / "out")
+    summary = run_ablation(plan)
+    assert summary.unfinished == ()
+    assert len(plan.models) == 5
+    assert summary.results.is_complete
+    pair = next(run for run in plan.runs if run.column == "pairs")
+    read = (pair.path / "config.yaml").read_text(encoding="utf-8")
+    assert "  - sentence1\n  - sentence2\n" in read
+    for row in summary.results.rows:
+        assert set(row.figures) == {"pairs", "train"}
+        assert row.got.steps == 3
+        assert row.got.perplexity > 1
+    written = "".join((plan.path / name).read_text(encoding="utf-8") for name in ("table.md", "results.json"))
+    assert written.count("do not compare") == 2
+    assert run_ablation(plan, watch=(seen := Seen())).results == summary.results
+    assert seen.begun == []
 
 
 def test_cells_are_what_the_types_say(finished):

@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Final, Literal
 
-from bertkit.errors import BertkitError
+from bertkit.config.finetune import FinetuneConfig
+from bertkit.config.load import differing_keys
+from bertkit.config.schema import PretrainConfig
+from bertkit.errors import BertkitError, ConfigError
 from bertkit.train.checkpoint import Checkpoint, list_checkpoints, open_checkpoint
 from bertkit.train.signals import StoppedError
 from bertkit.workflows.ablate.plan import Cell, PretrainCell
@@ -20,6 +23,14 @@ from bertkit.workflows.finetune import finetune
 from bertkit.workflows.pretrain import pretrain
 from bertkit.workflows.runs import RunFolder
 from bertkit.workflows.watch import Watcher
+
+# What a run fills in by itself, from settings that ablation.yaml holds; and places in the comparison's own folder,
+# which may be moved.
+_FILLED_IN: Final[tuple[str, ...]] = (
+    *("corpus", "data", "model.init_from", "model.bilstm.learning_rate", "optim.learning_rate"),
+    *("task.problem", "task.texts", "task.label", "task.choices", "task.max_seq_length", "task.doc_stride"),
+    *("train.epochs", "train.global_batch_size"),
+)
 
 State = Literal["finished", "stopped", "failed", "broken", "lost", "skipped"]
 
@@ -46,6 +57,28 @@ def is_finished(cell: Cell, *, retry_collapsed: int = 0) -> bool:
         return run.export.is_dir() and all(cell.model(share).is_dir() for share in cell.takes)
     results = run.read_results()
     return not (results.get("collapsed") and results["attempts"] <= retry_collapsed)
+
+
+def require_own_results(cell: Cell) -> None:
+    """Checks that the results in the cell's folder are of its own settings: another task may have the same name.
+
+    Raises:
+        ConfigError: they are of others.
+    """
+    run = RunFolder(cell.path)
+    if not run.results_file.is_file():
+        return
+    filled_in = _FILLED_IN
+    if isinstance(cell, PretrainCell):
+        differing = differing_keys(run.read_config(PretrainConfig), cell.config)
+        filled_in += ("model",) * (cell.config.train.init_from is not None)
+    else:
+        differing = differing_keys(run.read_config(FinetuneConfig), cell.config)
+    others = [key for key in differing if not any(f"{key}.".startswith(f"{own}.") for own in filled_in)]
+    if others:
+        raise ConfigError(
+            f"{cell.path} holds the results of other settings ({', '.join(others[:4])}): choose another --output-dir"
+        )
 
 
 def run_cell(cell: Cell, log: Path, *, watch: Watcher, keep_models: bool = False) -> Outcome:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from bertkit.config.ablate import AblateConfig, TableName
 from bertkit.config.schema import ModelConfig, TrainConfig
 from bertkit.errors import ConfigError
+from bertkit.workflows.finetune_setup import NEW_BILSTM_RATE
 
 HEAD_SIZE: Final = 64
 FIFTHS: Final = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -14,6 +15,8 @@ FIFTHS: Final = (0.2, 0.4, 0.6, 0.8, 1.0)
 KEEP_ALL: Final = 1000
 # Devlin et al. 2019, section 5.3: the best features, and those of appendix C.2.
 BEST_FEATURES: Final = "concat-last-4"
+FOUR: Final = 4
+_OF_LAST_FOUR: Final = ("sum-last-4", "concat-last-4")
 
 Settings = Mapping[str, Any]
 
@@ -54,6 +57,9 @@ class Approach:
     tagging_only: bool = False
 
 
+NO_COMMON_PERPLEXITY: Final = (
+    "Perplexities of different objectives do not compare: a hidden word and the next word are different questions."
+)
 FINE_TUNED: Final = Approach("fine-tuned", "")
 
 
@@ -91,6 +97,11 @@ def feature_based(config: AblateConfig, layers: str) -> Settings:
     }
 
 
+def reads_last_four(settings: Settings) -> bool:
+    """Whether a row or a column with these settings takes the last four layers."""
+    return settings.get("model.bilstm", {}).get("layers") in _OF_LAST_FOUR
+
+
 def _bilstm(config: AblateConfig, layers: str) -> Settings:
     # The paper's has 768 units a direction, as wide as the model it stands on.
     return {"layers": layers, "size": config.pretrain.model.hidden_size}
@@ -113,13 +124,18 @@ def _objectives(config: AblateConfig) -> Comparison:
         ),
         notes=(
             "LTR & NSP and the biLM are no rows of the paper's table.",
-            "The biLM has two LSTM layers a direction, as ELMo's.",
+            "The biLM has two LSTM layers a direction, as ELMo's, and is fine-tuned whole as the others are; ELMo's "
+            "own use is as features.",
+            f"The BiLSTM of '+ BiLSTM' begins anew and learns at {NEW_BILSTM_RATE:g}, the model below it at the rate "
+            "of the others.",
+            NO_COMMON_PERPLEXITY,
         ),
     )
 
 
 def _sizes(config: AblateConfig) -> Comparison:
     shapes = dict(_shapes(config.pretrain.model))
+    by_the_clock = config.pretrain.train.max_minutes is not None
     return Comparison(
         title="Model sizes",
         source="Devlin et al. 2019, Table 6",
@@ -129,7 +145,8 @@ def _sizes(config: AblateConfig) -> Comparison:
         ),
         rows=tuple(Row(key, tuple(str(shape[name]) for name in _SHAPE), key) for key, shape in shapes.items()),
         shows_perplexity=True,
-        notes=("Shapes stand to one another as the paper's do; BERT-Base's place is the recipe's.",),
+        notes=("Shapes stand to one another as the paper's do; BERT-Base's place is the recipe's.",)
+        + ("By the clock larger models see fewer tokens: --budget Nsteps is the paper's comparison.",) * by_the_clock,
     )
 
 
@@ -213,6 +230,7 @@ def _steps(config: AblateConfig) -> Comparison:
         notes=(
             "Every point but the last is a checkpoint on the way to the last: its learning rate has not decayed to 0 "
             "yet, as in the paper.",
+            NO_COMMON_PERPLEXITY,
         ),
     )
 

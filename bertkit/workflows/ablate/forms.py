@@ -6,7 +6,7 @@ from typing import Final
 
 from bertkit.config.ablate import parse_budget
 from bertkit.workflows.ablate.paper import PUBLISHED, Published
-from bertkit.workflows.ablate.results import COLLAPSED, AblationResults, Figure, Got, RowResults
+from bertkit.workflows.ablate.results import COLLAPSED, AblationResults, ColumnResults, Figure, Got, RowResults
 
 PLUS_MINUS: Final = "\u00b1"
 EMPTY: Final = "-"
@@ -96,16 +96,18 @@ def to_csv(results: AblationResults) -> str:
             if figure is not None:
                 deviation = "" if figure.deviation is None else f"{figure.deviation:.4f}"
                 values = (f"{figure.mean:.4f}", deviation, len(figure.values), figure.collapsed)
-            paper = paper_figure(published, row.key, column.key)
+            paper = paper_figure(published, row.key, column)
             writer.writerow((row.key, *row.cells, column.key, column.metric, *values, "" if paper is None else paper))
     return file.getvalue()
 
 
-def paper_figure(published: Published, row: str, column: str) -> float | None:
-    """The paper's figure for a row and a column of ours; None where it has none."""
-    if row not in published.rows or column not in published.columns:
+def paper_figure(published: Published, row: str, column: ColumnResults) -> float | None:
+    """The paper's figure for a row and a column of ours; None where it has none, or one of another metric."""
+    if row not in published.rows or column.key not in published.columns:
         return None
-    return published.rows[row][1][list(published.columns).index(column)]
+    if column.metric not in ("", published.columns[column.key][1].lower()):
+        return None
+    return published.rows[row][1][list(published.columns).index(column.key)]
 
 
 def _lead(results: AblationResults) -> str:

@@ -11,8 +11,9 @@ from bertkit.config.load import with_values
 from bertkit.config.schema import PretrainConfig
 from bertkit.data.store import is_store
 from bertkit.errors import ConfigError
-from bertkit.workflows.ablate.comparisons import Approach, Comparison, comparison_of
+from bertkit.workflows.ablate.comparisons import FOUR, Approach, Comparison, comparison_of, reads_last_four
 from bertkit.workflows.ablate.tasks import ComparedTask, find_compared, require_distinct
+from bertkit.workflows.initial import with_initial_shape
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,19 @@ def plan_ablation(config: AblateConfig, path: Path) -> AblationPlan:
     """Every cell of a comparison under `path`; reads no example and writes nothing.
 
     Raises:
-        ConfigError: the corpus is missing, or the settings do not fit what the table varies.
+        ConfigError: the corpus is missing, the settings do not fit what the table varies, or there is no such model
+            to begin from.
         TaskError: a task is unknown, or its files are not there.
     """
     if config.pretrain.corpus is None:
         raise ConfigError("no corpus was named: bertkit ablate CORPUS --table objectives")
+    # Models that go on from another have its shape and its tokenizer.
+    config = config.model_copy(update={"pretrain": with_initial_shape(config.pretrain)})
     comparison = comparison_of(config)
     data_dir = None if config.finetune.task.data_dir is None else Path(config.finetune.task.data_dir)
     names = config.tasks or comparison.default_tasks
-    tasks = [find_compared(name, data_dir=data_dir) for name in names]
+    metric = config.finetune.task.metric
+    tasks = [find_compared(name, data_dir=data_dir, metric=metric) for name in names]
     require_distinct(tasks)
     columns = tuple(
         Column(task, approach)
@@ -110,6 +115,7 @@ def plan_ablation(config: AblateConfig, path: Path) -> AblationPlan:
         for approach in comparison.approaches
         if task.is_tagging or not approach.tagging_only
     )
+    _require_layers(config, comparison, columns)
     models = tuple(_models(config, comparison, path))
     runs = tuple(_runs(config, comparison, columns, models, path))
     return AblationPlan(config, comparison, path, columns, models, runs)
@@ -119,6 +125,18 @@ def store_of(config: AblateConfig, path: Path) -> Path | str:
     """Where the token store of a comparison is, or will be."""
     corpus = str(config.pretrain.corpus)
     return corpus if is_store(corpus) else path / "store"
+
+
+def _require_layers(config: AblateConfig, comparison: Comparison, columns: tuple[Column, ...]) -> None:
+    """Refuses models without four layers where four are read: nobody wants to hear of it after pre-training."""
+    layers = config.pretrain.model.num_hidden_layers
+    uses = [*(row.settings for row in comparison.rows), *(column.approach.settings for column in columns)]
+    if layers < FOUR and any(map(reads_last_four, uses)):
+        without = ", or leave tagging tasks out of --tasks" if config.table == "masking" else ""
+        raise ConfigError(
+            f"model.num_hidden_layers {layers} is too few for features of the last {FOUR} layers: take a recipe with "
+            f"{FOUR} or more for the table '{config.table}'{without}"
+        )
 
 
 def _models(config: AblateConfig, comparison: Comparison, path: Path) -> Iterator[PretrainCell]:

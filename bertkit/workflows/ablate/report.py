@@ -83,8 +83,7 @@ def _paper_blocks(results: AblationResults) -> list[Block]:
 
 def _pretraining_blocks(plan: AblationPlan, results: AblationResults) -> list[Block]:
     head, rows = got_grid(results)
-    note = "Perplexities are of what each objective predicts, so those of different objectives do not compare."
-    blocks: list[Block] = [Table("What every model got", head, rows, note)]
+    blocks: list[Block] = [Table("What every model got", head, rows)]
     begun = [model.path for model in plan.models if RunFolder(model.path).metrics_file.is_file()]
     try:
         logged = [Logged(subject.name, subject.history) for subject in read_subjects(begun)] if begun else []

@@ -21,9 +21,10 @@ _AS_THEY_ARE: Final = ("mse",)
 
 @dataclass(frozen=True)
 class Figure:
-    """A place of the table, in percent: mean and standard deviation over `values`, by the key of their cells.
+    """A place of the table, in percent: the mean of `values`, which are by the key of their cells.
 
-    deviation: None of a single value. collapsed: how many of the runs learnt nothing.
+    deviation: the standard deviation of the values, of models of several seeds that of each model's mean, since runs
+    of one model are not independent; None of a single one. collapsed: how many of the runs learnt nothing.
     """
 
     mean: float
@@ -160,15 +161,19 @@ def _read_model(model: PretrainCell) -> dict[str, Any]:
 
 
 def _figure(plan: AblationPlan, row: str, column: Column, runs: Mapping[str, Mapping[str, Any]]) -> Figure | None:
-    keys = [run.key for run in plan.runs if (run.row, run.column) == (row, column.key) and run.key in runs]
-    if not keys:
+    found = [run for run in plan.runs if (run.row, run.column) == (row, column.key) and run.key in runs]
+    if not found:
         return None
-    values = {key: in_percent(runs[key]) for key in keys}
+    values = {run.key: in_percent(runs[run.key]) for run in found}
+    independent = list(values.values())
+    if plan.config.pretraining_seeds > 1:
+        by_model = {run.model.key: [values[each.key] for each in found if each.model == run.model] for run in found}
+        independent = [mean(each) for each in by_model.values()]
     return Figure(
         mean(values.values()),
-        stdev(values.values()) if len(values) > 1 else None,
+        stdev(independent) if len(independent) > 1 else None,
         values,
-        sum(bool(runs[key]["collapsed"]) for key in keys),
+        sum(bool(runs[key]["collapsed"]) for key in values),
     )
 
 
@@ -232,8 +237,8 @@ def _meaning_of_deviations(plan: AblationPlan) -> str:
     seeds = plan.config.seeds
     if plan.config.pretraining_seeds > 1:
         return (
-            f"Mean and standard deviation over {plan.config.pretraining_seeds} pre-trained models and {seeds} "
-            f"fine-tuning run{'s' * (seeds != 1)} of each: deviations are of both together."
+            f"Means over {plan.config.pretraining_seeds} pre-trained models with {seeds} fine-tuning "
+            f"run{'s' * (seeds != 1)} of each; deviations are those of the models' means."
         )
     if seeds == 1:
         return "One pre-trained model a row and one fine-tuning run of it, so nothing is known of deviations."

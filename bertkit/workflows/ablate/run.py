@@ -1,7 +1,8 @@
 """Every cell of a comparison, run or recognised, and the table written anew after each."""
 
+import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,7 +11,7 @@ from bertkit.config.ablate import AblateConfig
 from bertkit.config.load import differing_keys, dump_config, read_yaml, validate_config
 from bertkit.errors import DISK_FULL, ConfigError
 from bertkit.lock import LOCK_FILE, FolderLock
-from bertkit.workflows.ablate.cells import Outcome, is_finished
+from bertkit.workflows.ablate.cells import Outcome, is_finished, require_own_results
 from bertkit.workflows.ablate.forms import shown, to_csv, to_markdown
 from bertkit.workflows.ablate.plan import AblationPlan, Cell, FinetuneCell, PretrainCell
 from bertkit.workflows.ablate.report import write_report
@@ -19,7 +20,9 @@ from bertkit.workflows.ablate.runners import count_workers, one_by_one, side_by_
 from bertkit.workflows.ablate.todo import Todo
 from bertkit.workflows.ablate.watch import AblationWatcher, UnwatchedAblation
 from bertkit.workflows.prepare import prepare
-from bertkit.workflows.runs import write_aside
+from bertkit.workflows.runs import RunFolder, write_aside
+
+logger = logging.getLogger(__name__)
 
 CONFIG_FILE: Final = "ablation.yaml"
 RESULTS_FILE, MARKDOWN_FILE, CSV_FILE = "results.json", "table.md", "table.csv"
@@ -64,6 +67,8 @@ def _run_cells(plan: AblationPlan, workers: int, watch: AblationWatcher) -> Abla
     retry = plan.config.finetune.train.retry_collapsed
     left = [cell for cell in plan.cells if not is_finished(cell, retry_collapsed=retry)]
     watch.planned(left, finished=len(plan.cells) - len(left), workers=workers)
+    if plan.config.keep_models:
+        _tell_of_models_gone(plan, left)
     results = _write(plan)
     if workers > 1:
         # Every worker trains a model first, so that all models are trained beside others.
@@ -83,6 +88,19 @@ def _run_cells(plan: AblationPlan, workers: int, watch: AblationWatcher) -> Abla
         elif outcome.state != "finished":
             unfinished += [outcome, *(each for _, each in skipped)]
     return AblationSummary(plan.path, results, tuple(unfinished), stopped_by)
+
+
+def _tell_of_models_gone(plan: AblationPlan, left: Sequence[Cell]) -> None:
+    """Says how many finished runs were scored before their models were asked for."""
+    keys = {cell.key for cell in left}
+    finished = [run for run in plan.runs if run.key not in keys]
+    gone = sum(not RunFolder(run.path).export.is_dir() for run in finished)
+    if gone:
+        logger.warning(
+            "%s",
+            f"keep_models came late for {gone:,} of {len(finished):,} finished runs: their models are gone, and only "
+            "another --output-dir trains them again",
+        )
 
 
 def _outcomes(plan: AblationPlan, todo: Todo, workers: int, watch: AblationWatcher) -> Iterator[tuple[Cell, Outcome]]:
@@ -137,7 +155,7 @@ def _pin(plan: AblationPlan) -> None:
     """Writes down what is compared, or checks that it is what the folder holds.
 
     Raises:
-        ConfigError: it holds another comparison.
+        ConfigError: it holds another comparison, or results of other tasks under the same names.
     """
     file = plan.path / CONFIG_FILE
     if file.is_file():
@@ -149,6 +167,8 @@ def _pin(plan: AblationPlan) -> None:
                 f"{plan.path} holds another comparison, which differs in {', '.join(differing[:4])}: choose another "
                 f"--output-dir, or give the settings of {file} to continue it"
             )
+        for cell in plan.cells:
+            require_own_results(cell)
     write_aside(file, dump_config(plan.config))
 
 

@@ -11,6 +11,8 @@ from bertkit.tasks.spec import TaskSpec
 
 # What parts the file to train on from the one to score; no path of Windows holds it by nature, as it does a colon.
 EVALUATED_BY: Final = "+"
+# What the paper's Tables 5 and 6 print, where it is not the figure that GLUE names first.
+_METRIC_OF_PAPER: Final = {"glue/mrpc": "accuracy"}
 _OF_ENDING: Final = {
     ".conll": "tagging", ".conllu": "tagging", ".iob": "tagging", ".iob2": "tagging", ".bio": "tagging",
     ".json": "span_qa",
@@ -28,8 +30,10 @@ class ComparedTask:
     is_tagging: bool
 
 
-def find_compared(text: str, *, data_dir: Path | None) -> ComparedTask:
+def find_compared(text: str, *, data_dir: Path | None, metric: str | None = None) -> ComparedTask:
     """The task that an entry of --tasks means: a name such as mrpc, FILE, or TRAIN+EVAL for two own files.
+
+    metric: the figure of the table; None: that of the paper's tables, or else the task's.
 
     Raises:
         TaskError: there is no such task, or its files are not there.
@@ -41,7 +45,7 @@ def find_compared(text: str, *, data_dir: Path | None) -> ComparedTask:
     name = next((name for name in (text, f"glue/{text}") if name in names), text)
     if name not in names and Path(text).suffix:
         raise TaskError(f"there is no file {text}: --tasks takes names of tasks, FILE, and TRAIN{EVALUATED_BY}EVAL")
-    return _named(find_task(name), data_dir)
+    return _named(find_task(name), data_dir, metric)
 
 
 def require_distinct(tasks: list[ComparedTask]) -> None:
@@ -56,10 +60,10 @@ def require_distinct(tasks: list[ComparedTask]) -> None:
             raise ConfigError(f"--tasks names '{key}' twice: give every task once, and own files names of their own")
 
 
-def _named(spec: TaskSpec, data_dir: Path | None) -> ComparedTask:
+def _named(spec: TaskSpec, data_dir: Path | None, metric: str | None) -> ComparedTask:
     if spec.splits.train is None:
         raise TaskError(f"{spec.name} is only scored, with a model of {spec.scored_with}: leave it out of --tasks")
-    settings: dict[str, Any] = {"task.name": spec.name}
+    settings: dict[str, Any] = {"task.name": spec.name, "task.metric": metric or _METRIC_OF_PAPER.get(spec.name)}
     if data_dir is not None:
         settings["task.data_dir"] = str(data_dir.resolve())
         for split in (spec.splits.train, *spec.splits.evaluate[:1]):
