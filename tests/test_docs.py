@@ -225,7 +225,7 @@ def test_what_is_filled_in_comes_from_the_program(generate):
     assert "| `--max-minutes NUMBER`{ .whole } |" in shown
     assert "bertkit pretrain CORPUS [OPTIONS]" in shown
     assert "| `optim.learning_rate`{ .whole } |" in "\n".join(generate.settings("finetune"))
-    assert "**Measured** | 2026-11-22, 10 minutes on 7 books" in "\n".join(generate.recipes("pretrain"))
+    assert "**Measured** | 2026-11-23, 9 minutes on ONE core" in "\n".join(generate.recipes("pretrain"))
 
 
 def test_a_marker_that_nothing_fills_in_ends_the_build_and_names_itself(generate):
