@@ -44,7 +44,7 @@ def test_stopped_and_run_again_it_ends_with_the_same_bits(finished, store, tmp_p
     assert same_bits(final_weights(tmp_path / "run"), final_weights(summary.run_dir))
 
 
-@pytest.mark.parametrize("objective", UNMASKED)
+@pytest.mark.parametrize("objective", ["ltr", "bilm"])
 def test_it_learns_more_than_word_frequencies(objective, store, tmp_path):
     config = config_of(objective, store.location, train__max_steps=150, train__phases=[{"max_seq_length": 48}])
     scores = pretrain(config, tmp_path / "run").results["heldout"]

@@ -114,7 +114,7 @@ def test_two_processes_end_with_the_weights_of_one_and_speak_with_one_voice(undi
     assert spoken.stderr.count("step 2 ") == 1
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallel", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp"])
 def test_a_checkpoint_of_one_process_goes_on_in_two(parallel, undisturbed, store, tmp_path):
     check_relay([("ddp", 1), (parallel, 2)], undisturbed, store, tmp_path)
 
