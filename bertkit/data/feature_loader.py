@@ -22,9 +22,10 @@ class FeatureLoader:
     def __init__(self, features: Features, *, seed: int, batching: Batching) -> None:
         self._features = features
         self._lengths = _group_lengths(features)
-        self._seed = seed
         self._batching = batching
-        self._order = lru_cache(maxsize=2)(self._draw_order)
+        num_groups = features.num_groups
+        # Not a method: features are freed with their loader, not when garbage is collected.
+        self._order = lru_cache(maxsize=2)(lambda epoch: np.random.default_rng((seed, epoch)).permutation(num_groups))
 
     def steps(self, position: Position = BEGINNING, *, micro_batch_tokens: int | None = None) -> Prefetched[StepBatch]:
         """This process's part of every step from `position` on, without end; prepared ahead in a thread."""
@@ -40,9 +41,6 @@ class FeatureLoader:
             order = self._order(epoch)
             yield Stretch(order, self._lengths[order], Position(epoch, 0, place), len(order))
             epoch, place = epoch + 1, 0
-
-    def _draw_order(self, epoch: int) -> Array:
-        return np.random.default_rng((self._seed, epoch)).permutation(self._features.num_groups)
 
 
 def _group_lengths(features: Features) -> Array:

@@ -188,15 +188,19 @@ class PretrainingLoader:
         sentences_a_block: int = SENTENCES_A_BLOCK,
     ) -> None:
         self.rule = rule
-        self._vocabulary = vocabulary
         self._collator = collator
-        self._seed = seed
         self._batching = batching
         self._split = split
-        self._sentences_a_block = sentences_a_block
         self._num_blocks = count_blocks(split, sentences_a_block=sentences_a_block)
-        # Two: the one that is read, and the next one.
-        self._draw = lru_cache(maxsize=2)(self._draw_block)
+
+        def draw(epoch: int, place: int) -> BlockEpoch:
+            # Blocks are grouped anew, so that what one read from its shards is freed with it.
+            blocks = group_shards(split, seed=seed, epoch=epoch, sentences_a_block=sentences_a_block)
+            return draw_block(blocks[place], vocabulary, rule, seed=seed, epoch=epoch)
+
+        # Two: the one that is read, and the next one. Not a method: blocks are freed with their loader, not when
+        # garbage is collected.
+        self._draw = lru_cache(maxsize=2)(draw)
 
     def steps(
         self, position: Position = Position(), *, micro_batch_tokens: int | None = None
@@ -236,11 +240,6 @@ class PretrainingLoader:
     def _block_after(self, position: Position) -> Position:
         is_last = position.block + 1 == self._num_blocks
         return Position(position.epoch + 1) if is_last else Position(position.epoch, position.block + 1)
-
-    def _draw_block(self, epoch: int, place: int) -> BlockEpoch:
-        # Blocks are grouped anew, so that what one read from its shards is freed with it.
-        blocks = group_shards(self._split, seed=self._seed, epoch=epoch, sentences_a_block=self._sentences_a_block)
-        return draw_block(blocks[place], self._vocabulary, self.rule, seed=self._seed, epoch=epoch)
 
 
 def instance_lengths(drawn: BlockEpoch) -> Ints:

@@ -1,5 +1,7 @@
 """The order of batches: seeded, shared out, resumable; and instances out of a real store."""
 
+import gc
+import weakref
 from itertools import islice
 
 import numpy as np
@@ -295,7 +297,7 @@ def test_one_block_is_read_in_the_order_that_runs_of_older_versions_go_on_in(sha
 
 def test_the_next_block_is_drawn_before_it_is_asked_for(sharded, monkeypatch):
     drawn, source = [], blocked(sharded, 60)
-    draw = source._draw_block
+    draw = source._draw
     monkeypatch.setattr(source, "_draw", lambda *place: drawn.append(place) or draw(*place))
     stretches = source.stretches(Position())
     next(stretches)
@@ -304,6 +306,20 @@ def test_the_next_block_is_drawn_before_it_is_asked_for(sharded, monkeypatch):
     assert next(stretches).begin == Position(0, 1)
     assert drawn == [(0, 0), (0, 1)]
     stretches.close()
+
+
+def test_what_a_loader_has_drawn_is_freed_with_it_without_a_collector(sharded):
+    gc.disable()
+    try:
+        source = blocked(sharded, 60)
+        steps = source.steps_here(Position())
+        next(steps)
+        block = weakref.ref(source._draw(0, 0).block)
+        assert block() is not None
+        del source, steps
+        assert block() is None
+    finally:
+        gc.enable()
 
 
 def test_the_instances_of_many_blocks_are_estimated_from_the_first(sharded):
