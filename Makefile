@@ -11,7 +11,7 @@ demo: $(READY)  ## the whole story on a few minutes of CPU
 	$(BIN)/bertkit demo
 
 test: $(READY)  ## every test that is not marked slow
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 test-slow: $(READY)  ## tests that train for minutes
 	$(BIN)/pytest -m slow

@@ -1,5 +1,6 @@
 """The corpus that fits on a page, and the store made from it."""
 
+import gc
 import os
 
 import pytest
@@ -9,6 +10,14 @@ from toy_corpus import write_corpus
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def pytest_collection_finish():
+    """Leaves what was imported out of garbage collection: accelerate asks for one after every run, 0.3 s each."""
+    import hypothesis  # noqa: F401  # which asks the collector who refers to what it finds at its own import
+
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

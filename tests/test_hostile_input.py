@@ -35,7 +35,7 @@ from bertkit.data.tokenizer import CharacterCounts, WordPieceOptions, train_word
 from bertkit.errors import ConfigError, CorpusError
 
 
-@pytest.mark.parametrize(("inputs", "max_examples"), [(Corpora, 25), (LabelledFiles, 25), (Recipes, 25), (Models, 10)])
+@pytest.mark.parametrize(("inputs", "max_examples"), [(Corpora, 25), (LabelledFiles, 25), (Recipes, 25), (Models, 5)])
 def test_hostile_input_ends_in_a_result_or_one_line(inputs, max_examples, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)

@@ -89,7 +89,7 @@ def test_every_command_of_the_readme_is_accepted(desk, monkeypatch):
         if arguments[0] in ("plan", "bench"):
             arguments += [f"--set={setting}" for setting in SMALL]
         if arguments[0] == "bench":
-            arguments += ["--corpus=corpus", "--against=nothing", "--rounds=1"]
+            arguments += ["--corpus=corpus", "--against=nothing", "--rounds=1", "--set=train.precision=fp32"]
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, f"bertkit {command}: {result.output}"
     page = (desk / "runs/reviews/report.html").read_text(encoding="utf-8")

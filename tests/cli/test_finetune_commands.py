@@ -187,6 +187,7 @@ def test_a_mistake_gives_one_line_that_names_it_and_exit_code_2(arguments, messa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_two_processes_end_with_the_weights_of_one_and_speak_with_one_voice(bert, data, tmp_path, monkeypatch):
     import torch
     from safetensors.torch import load_file

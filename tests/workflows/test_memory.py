@@ -45,7 +45,9 @@ def room_for(tokens, fail=full_gpu):
     return terms
 
 
-@pytest.mark.parametrize(("asked", "fail"), [("auto", full_gpu), (150, full_host), (None, full_gpu)])
+@pytest.mark.parametrize(
+    ("asked", "fail"), [("auto", full_gpu), (150, full_host), pytest.param(None, full_gpu, marks=pytest.mark.slow)]
+)
 def test_a_run_that_went_on_in_smaller_micro_batches_has_the_weights_of_one_that_never_had_to(
     store, tmp_path, monkeypatch, caplog, asked, fail
 ):

@@ -169,7 +169,7 @@ def test_fine_tuning_in_parts_exports_and_scores_what_one_process_does(changes, 
     recipe.write_text(dump_config(config), encoding="utf-8")
     one, parts = tmp_path / "one", tmp_path / "parts"
     for run, how in ((one, {}), (parts, {"processes": 2, "parallel": FSDP})):
-        run_bertkit(
+        spoken = run_bertkit(
             "finetune",
             "classify",
             f"--train={examples}",
@@ -178,6 +178,7 @@ def test_fine_tuning_in_parts_exports_and_scores_what_one_process_does(changes, 
             f"--output-dir={run}",
             **how,
         )
+    assert spoken.stdout.count("Fine-tuned") == 1
     # Adam's first steps turn the last bit of a small gradient into a step of its own size.
     assert_same_tensors(parts, one, "export/model.safetensors", atol=1e-4)
     first, second = (lines_of(run / "predictions.jsonl") for run in (one, parts))
