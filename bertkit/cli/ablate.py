@@ -172,8 +172,8 @@ def _exit(summary: "AblationSummary") -> None:
     if summary.stopped_by:
         left = summary.results.total - summary.results.done
         typer.echo(
-            f"stopped by {summary.stopped_by} with {left:,} cells to go; everything is saved in {summary.path}, and "
-            "the same command continues from there",
+            f"stopped by {summary.stopped_by} with {left:,} cell{'s' * (left != 1)} to go; everything is saved in "
+            f"{summary.path}, and the same command continues from there",
             err=True,
         )
         raise typer.Exit(exit_code(summary.stopped_by))
@@ -192,6 +192,8 @@ def _unfinished(summary: "AblationSummary") -> list[str]:
     for outcome in summary.unfinished:
         alike = sum(each.state == "skipped" and each.reason == outcome.reason for each in summary.unfinished)
         lines.setdefault(
-            f"{alike:,} cells are not run: {outcome.reason}" if alike else f"{outcome.key}: {outcome.reason}"
+            f"{alike:,} cell{'s are' if alike > 1 else ' is'} not run: {outcome.reason}"
+            if alike
+            else f"{outcome.key}: {outcome.reason}"
         )
     return list(lines)

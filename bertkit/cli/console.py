@@ -132,7 +132,7 @@ class ConsoleWatcher:
 
     def training(self, status: "TrainingStatus") -> None:
         """One optimizer step is over."""
-        figures = training_figures(status.numbers) if status.numbers else None
+        figures = training_figures(status.numbers, pairs=status.pairs) if status.numbers else None
         if self._bar:
             self._bar.show_training(status, figures)
         elif figures:
@@ -206,12 +206,12 @@ class _NoteHandler(logging.Handler):
         self._watcher.note(text, style="yellow" if is_warning else None)
 
 
-def training_figures(numbers: Mapping[str, float]) -> str:
-    """The figures of a log row in one line."""
+def training_figures(numbers: Mapping[str, float], *, pairs: str = "nsp") -> str:
+    """The figures of a log row in one line, those of pairs by the name of what is learned of them."""
     parts = [f"loss {numbers['loss']:.3f}"]
-    for term in ("mlm", "lm", "nsp"):
+    for term, name in (("mlm", "mlm"), ("lm", "lm"), ("nsp", pairs)):
         if f"{term}_loss" in numbers:
-            parts.append(f"{term} {numbers[f'{term}_loss']:.3f} ({numbers[f'{term}_accuracy']:.1%})")
+            parts.append(f"{name} {numbers[f'{term}_loss']:.3f} ({numbers[f'{term}_accuracy']:.1%})")
     return ", ".join([*parts, f"{numbers['tokens_per_s']:,.0f} tokens/s"])
 
 
@@ -256,6 +256,9 @@ def say_error(text: str) -> None:
 
 def _quieten_libraries() -> None:
     import transformers
+    from huggingface_hub.utils import logging as hub_logging
 
+    # A line a try, with addresses whose signatures give access.
+    hub_logging.set_verbosity_error()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

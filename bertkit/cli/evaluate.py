@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bertkit.cli.completion import run_folders
 from bertkit.cli.console import ConsoleWatcher, errors_as_one_line, print_json, print_table
 from bertkit.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from bertkit.workflows.objectives import Objective
 
 
 def evaluate(
@@ -97,11 +100,11 @@ def _evaluate_pretraining(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json({"run_dir": str(folder), **results})
     else:
-        print_table(f"{folder} at step {results['step']:,}", score_rows(results["heldout"]))
+        print_table(f"{folder} at step {results['step']:,}", score_rows(folder, results["heldout"]))
 
 
-def score_rows(scores: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Held-out scores, each beside what it must beat."""
+def score_rows(folder: Path, scores: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Held-out scores of the run in a folder, each beside what it must beat."""
     term, words = ("mlm", "masked LM") if "mlm_loss" in scores else ("lm", "LM")
     alone = f"word frequencies alone: {scores['unigram_entropy']:.3f}"
     rows = [
@@ -111,5 +114,13 @@ def score_rows(scores: Mapping[str, float]) -> list[tuple[str, str]]:
     ]
     if "nsp_accuracy" in scores:
         baseline = f"always the same answer: {scores['nsp_majority']:.1%}"
-        rows.append(("next sentence accuracy", f"{scores['nsp_accuracy']:.1%}  ({baseline})"))
+        rows.append((f"{_objective(folder).pairs_title} accuracy", f"{scores['nsp_accuracy']:.1%}  ({baseline})"))
     return [*rows, ("held-out", f"{scores['num_instances']:,} instances, {scores['num_tokens']:,} tokens")]
+
+
+def _objective(folder: Path) -> "Objective":
+    from bertkit.config.load import read_yaml
+    from bertkit.workflows.objectives import objective_of
+    from bertkit.workflows.runs import RunFolder
+
+    return objective_of(read_yaml(RunFolder(folder).config_file))

@@ -50,6 +50,8 @@ def export(
             return
         if quantization is not None:
             print_table(str(folder), _rows(quantization), header=("", "float32", "int8", "change"))
+            if "note" in quantization:
+                typer.echo(f"{quantization['note']}\n")
         typer.echo(str(folder))
 
 

@@ -308,11 +308,19 @@ def load_request(
     path = find_recipe(recipe or ("stable" if stable else "paper"), finetuning=True)
     if not feature_based:
         return load_config(FinetuneConfig, path, settings=settings, options=options)
+    if any(_thaws(setting) for setting in settings):
+        raise ConfigError("--feature-based keeps the encoder as it is: leave out --set model.freeze")
     options = options | {"model.freeze": "encoder"}
     config = load_config(FinetuneConfig, path, settings=[*_with_bilstm(path), *settings], options=options)
     if config.model.bilstm is None:
         raise ConfigError("--feature-based trains model.bilstm: leave out --set model.bilstm=null")
     return config
+
+
+def _thaws(setting: str) -> bool:
+    """Whether a setting asks for an encoder that is trained."""
+    key, _, value = setting.partition("=")
+    return key.strip() == "model.freeze" and value.strip().strip("'\"") != "encoder"
 
 
 def _with_bilstm(recipe: Path) -> list[str]:

@@ -23,5 +23,5 @@ Run = Annotated[
 ]
 License = Annotated[str | None, typer.Option(help="License as the Hub names it, such as apache-2.0.")]
 Language = Annotated[str | None, typer.Option(help="Language code of the text; the card names none that nobody chose.")]
-# What --max-minutes takes the place of.
+# What --max-minutes takes the place of in a recipe; what was set beside it is a contradiction.
 NO_OTHER_LENGTH = ("train.max_steps=null", "train.epochs=null")

@@ -36,7 +36,7 @@ def plan(
         options: dict[str, object] = {"corpus": place, "train.max_minutes": max_minutes}
         given = list(settings or [])
         if max_minutes is not None:
-            given += NO_OTHER_LENGTH
+            given = [*NO_OTHER_LENGTH, *given]
         config = load_config(PretrainConfig, find_recipe(recipe), settings=given, options=options)
         with ConsoleWatcher() as watch:
             planned = make_plan(config, watch=watch)

@@ -87,8 +87,9 @@ def _resolve(
 ) -> "tuple[PretrainConfig, Path]":
     from bertkit.config.load import find_recipe, load_config
     from bertkit.config.schema import PretrainConfig
-    from bertkit.errors import CheckpointError, ConfigError
+    from bertkit.errors import ConfigError
     from bertkit.workflows.runs import RUNS, RunFolder
+    from bertkit.workflows.several import require_known_files
 
     given = RunFolder(Path(corpus))
     if given.is_finetuning():
@@ -97,13 +98,12 @@ def _resolve(
         if recipe or init_from or max_minutes or output_dir:
             raise ConfigError(f"{corpus} is a run, which goes on as it began: leave out all options but --set")
         return load_config(PretrainConfig, given.config_file, settings=settings), given.path
-    if given.pinned_file.is_file():
-        raise CheckpointError(f"{corpus} is a run without its config.yaml or environment.json: put them back")
+    require_known_files(given)
     # A run knows its corpus wherever it is continued from.
     place = str(Path(corpus).resolve()) if Path(corpus).exists() else corpus
     options: dict[str, object] = {"corpus": place, "train.init_from": init_from}
     if max_minutes is not None:
-        settings = [*settings, *NO_OTHER_LENGTH]
+        settings = [*NO_OTHER_LENGTH, *settings]
         options["train.max_minutes"] = max_minutes
     path = find_recipe(recipe or "small")
     config = load_config(PretrainConfig, path, settings=settings, options=options)
@@ -156,7 +156,7 @@ def print_summary(summary: "PretrainSummary") -> None:
     rows = [
         ("trained", f"{summary.step:,} steps, {summary.tokens:,} tokens, {duration(summary.elapsed_s)}"),
         *(
-            score_rows(summary.results["heldout"])
+            score_rows(summary.run_dir, summary.results["heldout"])
             if summary.results
             else [("held-out scores", "none: no document is held out")]
         ),

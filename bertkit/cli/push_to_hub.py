@@ -63,7 +63,7 @@ def push_to_hub(
         what: dict[str, Any] = {"format": format, "include": include or (), "license": license, "language": language}
         where: dict[str, Any] = {"private": private, "message": message, "revision": revision, "create_pr": create_pr}
         with ConsoleWatcher() as watch:
-            _quieten_the_hub()
+            _show_bars_of_the_hub()
             if dry_run:
                 with planned_push(run, repo_id, watch=watch, **what) as plan:
                     _show_plan(plan, as_json)
@@ -106,12 +106,11 @@ def _require_one_place(revision: str | None, create_pr: bool) -> None:
         raise ConfigError("--create-pr opens a pull request against the main branch: leave out --revision")
 
 
-def _quieten_the_hub() -> None:
-    """The Hub's library writes addresses with signatures on standard error; its bars are for terminals."""
+def _show_bars_of_the_hub() -> None:
+    """Bars of the upload, for terminals."""
     from huggingface_hub import constants
-    from huggingface_hub.utils import enable_progress_bars, logging  # type: ignore[attr-defined]
+    from huggingface_hub.utils import enable_progress_bars  # type: ignore[attr-defined]
 
-    logging.set_verbosity_error()
     # transformers' own bars, which nobody waits for, took them away.
     if sys.stderr.isatty() and not constants.HF_HUB_DISABLE_PROGRESS_BARS:
         enable_progress_bars()

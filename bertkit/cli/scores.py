@@ -23,7 +23,12 @@ def print_run(folder: Path, results: Mapping[str, Any]) -> None:
         ("model for transformers", str(folder / "export")),
     ]
     if results["collapsed"]:
-        rows.append(("collapsed", f"{results['collapsed']}: try --recipe stable, or --set train.retry_collapsed=3"))
+        from bertkit.config.finetune import FinetuneConfig
+        from bertkit.workflows.runs import RunFolder
+        from bertkit.workflows.selection import collapse_remedy
+
+        model = RunFolder(folder).read_config(FinetuneConfig).model.model_dump()
+        rows.append(("collapsed", f"{results['collapsed']}: {collapse_remedy(model)}"))
     print_table(f"Fine-tuned on {results['task']}", rows)
 
 

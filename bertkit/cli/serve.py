@@ -39,8 +39,9 @@ def serve(
 ) -> None:
     """Serve a model on this machine: a page to try it in, and a JSON API that answers many at a time.
 
-    Fills masks, classifies, tags, answers or chooses, as the model was trained to. Ctrl-C stops it once the requests
-    under way are answered.
+    Fills masks, classifies, tags, answers or chooses, as the model was trained to.
+
+    Ctrl-C stops it once the requests under way are answered.
 
     Example: bertkit serve runs/reviews
 

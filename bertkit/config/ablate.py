@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from bertkit.config.finetune import FinetuneConfig
 from bertkit.config.leaves import EXECUTION, PositiveInt, Section
-from bertkit.config.load import config_of, find_recipe, read_yaml
+from bertkit.config.load import config_of, find_recipe, read_yaml, validate_config
 from bertkit.config.schema import PretrainConfig
 from bertkit.errors import ConfigError, nearest
 
@@ -58,10 +59,12 @@ class Budget(Section):
 
     @property
     def words(self) -> str:
-        """`2,000 steps` or `10 minutes`."""
+        """`2,000 steps`, `10 minutes` or, where that is no short number of minutes, `8 seconds`."""
         if self.max_steps is not None:
             return f"{self.max_steps:,} step" + "s" * (self.max_steps != 1)
         minutes = self.max_minutes or 0
+        if minutes < 1 or round(minutes, 6) != round(minutes, 2):
+            return f"{60 * minutes:g} second" + "s" * (round(60 * minutes, 6) != 1)
         return f"{minutes:g} minute" + "s" * (minutes != 1)
 
 
@@ -156,12 +159,23 @@ def load_ablation(recipe: str, *, settings: Sequence[str], options: Mapping[str,
     _refuse_varied(options["table"], settings)
     budget = parse_budget(options["budget"])
     pretrain, finetune = find_recipe(recipe), find_recipe("paper", finetuning=True)
-    values = {"pretrain": read_yaml(pretrain), "finetune": read_yaml(finetune)}
-    train = values["pretrain"].setdefault("train", {})
+    values = {"pretrain": _read_for(budget, pretrain), "finetune": read_yaml(finetune)}
+    try:
+        return config_of(AblateConfig, values, source="the options", settings=settings, options=options)
+    except ConfigError:
+        # The file is named where it is wrong by itself only.
+        validate_config(PretrainConfig, _read_for(budget, pretrain), source=pretrain.name)
+        raise
+
+
+def _read_for(budget: Budget, recipe: Path) -> dict[str, Any]:
+    """The values of a pre-training recipe, its length the budget."""
+    values = read_yaml(recipe)
+    train = values.setdefault("train", {})
     if not isinstance(train, dict):
-        raise ConfigError(f"{pretrain.name}: 'train' is not a section")
+        raise ConfigError(f"{recipe.name}: 'train' is not a section")
     train.update(epochs=None, **budget.model_dump())
-    return config_of(AblateConfig, values, source=pretrain.name, settings=settings, options=options)
+    return values
 
 
 def _refuse_varied(table: str, settings: Sequence[str]) -> None:

@@ -1,10 +1,11 @@
 """From a recipe and `--set` options to a validated config, and back to YAML."""
 
+import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -19,6 +20,10 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 # Far more than any recipe needs, and as much as YAML is read in a moment.
 MOST_CHARS: Final = 100_000
 SHOWN_CHARS: Final = 100
+# Keys less alike than this are not taken for one another, those of another section still less.
+_ALIKE: Final = 0.5
+_ALIKE_ELSEWHERE: Final = 0.65
+_SHOWN_KEYS: Final = 3
 
 
 def recipes_dir() -> Path:
@@ -95,15 +100,17 @@ def config_of(
     Raises:
         ConfigError: as `load_config`; `source` is what it names.
     """
+    set_keys = []
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"--set {_short(setting)} is not of the form section.key=value")
         _assign(values, key.strip(), _setting_value(setting, text.strip()))
+        set_keys.append(key.strip())
     for key, value in (options or {}).items():
         if value is not None:
             _assign(values, key, value)
-    return validate_config(schema, values, source=source)
+    return validate_config(schema, values, source=source, set_keys=set_keys)
 
 
 def with_values(config: Config, changes: Mapping[str, Any], *, source: str) -> Config:
@@ -118,8 +125,10 @@ def with_values(config: Config, changes: Mapping[str, Any], *, source: str) -> C
     return validate_config(type(config), values, source=source)
 
 
-def validate_config(schema: type[Config], values: Mapping[str, Any], *, source: str) -> Config:
-    """Checks `values` against `schema`.
+def validate_config(
+    schema: type[Config], values: Mapping[str, Any], *, source: str, set_keys: Collection[str] = ()
+) -> Config:
+    """Checks `values` against `schema`; `source` is where they come from, but for `set_keys`, which --set gave.
 
     Raises:
         ConfigError: names the key, what is wrong with it, and for unknown keys the nearest one.
@@ -128,6 +137,8 @@ def validate_config(schema: type[Config], values: Mapping[str, Any], *, source: 
         return schema.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "extra_forbidden" and (key := _set_key_at(first["loc"], set_keys)):
+            raise ConfigError(f"--set {_short(key)}: unknown key{_meant(schema, key)}") from error
         raise ConfigError(f"{source}: {_explain(schema, first)}") from error
 
 
@@ -273,19 +284,67 @@ def _explain(schema: type[BaseModel], problem: Mapping[str, Any]) -> str:
     return f"{dotted}: {message[:1].lower()}{message[1:]}{given}"
 
 
+def _set_key_at(location: Sequence[str | int], set_keys: Collection[str]) -> str | None:
+    """The key at a location, or the one below it, that --set gave, itself or with the section it lies in."""
+    dotted = ".".join(str(part) for part in location)
+    for key in set_keys:
+        if f"{key}.".startswith(f"{dotted}."):
+            return key
+        if dotted.startswith(f"{key}."):
+            return dotted
+    return None
+
+
+def _meant(schema: type[BaseModel], given: str) -> str:
+    """`: did you mean '...'?` for the keys of all sections most like one that there is not, or nothing.
+
+    Those that end with it come first, then those of its own section.
+    """
+    keys = [*schema.model_fields]
+    for name, section in _sections(schema, in_lists=False):
+        keys += [f"{name}.{field}" for field in section.model_fields]
+    inside = [key for key in keys if key.rpartition(".")[0] == given.rpartition(".")[0]]
+    found = (
+        [key for key in keys if key.endswith(f".{given}")]
+        or _likest(given, inside, least=_ALIKE)
+        or _likest(given, keys, least=_ALIKE_ELSEWHERE)
+    )
+    return f": did you mean {' or '.join(repr(key) for key in found[:_SHOWN_KEYS])}?" if found else ""
+
+
+def _likest(given: str, keys: Sequence[str], *, least: float) -> list[str]:
+    """The keys whose last part is most like that of `given`, if any is like it."""
+    last = given.rpartition(".")[2]
+    likeness = {key: _likeness(last, key.rpartition(".")[2]) for key in keys}
+    best = max(likeness.values(), default=0.0)
+    return [key for key in keys if likeness[key] == best] if best >= least else []
+
+
+def _likeness(given: str, name: str) -> float:
+    """How much a name is like the one given, from 0 to 1; as much as it can be where that is its initials, as lr is."""
+    initials = "".join(word[0] for word in name.split("_"))
+    if given == initials and len(initials) > 1:
+        return 1.0
+    return difflib.SequenceMatcher(None, given[:SHOWN_CHARS], name).ratio()
+
+
 def _fields_at(schema: type[BaseModel], location: Sequence[str | int]) -> Iterator[str]:
     sections = dict(_sections(schema))
     dotted = ".".join(str(part) for part in location if not isinstance(part, int))
     yield from sections.get(dotted, schema).model_fields
 
 
-def _sections(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+def _sections(
+    schema: type[BaseModel], prefix: str = "", *, in_lists: bool = True
+) -> Iterator[tuple[str, type[BaseModel]]]:
     for name, field in schema.model_fields.items():
+        if get_origin(field.annotation) is tuple and not in_lists:
+            continue
         arguments = getattr(field.annotation, "__args__", ())
         for candidate in (field.annotation, *arguments):
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                 yield f"{prefix}{name}", candidate
-                yield from _sections(candidate, f"{prefix}{name}.")
+                yield from _sections(candidate, f"{prefix}{name}.", in_lists=in_lists)
 
 
 def _execution_keys(schema: type[BaseModel]) -> Iterator[str]:

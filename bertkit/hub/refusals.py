@@ -4,9 +4,17 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from huggingface_hub import constants, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 
 from bertkit.errors import HIDDEN, HubError
 
@@ -14,6 +22,8 @@ from bertkit.errors import HIDDEN, HubError
 HTTP_ERRORS: Final = tuple(
     base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError" and issubclass(base, Exception)
 )
+_NO_CONNECTION: Final = ("ConnectError", "ConnectTimeout")
+_NO_BLANK: Final = re.compile(r"\S+")
 _REFUSALS: Final[tuple[type[Exception], ...]] = (OSError, ValueError, RuntimeError, *HTTP_ERRORS)
 _TOKENS: Final = "https://huggingface.co/settings/tokens"
 _AGAIN: Final = "run the same command again: what is already there is not sent twice"
@@ -49,6 +59,39 @@ def sentence(error: BaseException, repo_id: str) -> str:
     # A mirror may lack the Hub's newer storage; hf_xet tells of it in words only.
     without_xet = ", or with HF_HUB_DISABLE_XET=1 where this Hub has no xet storage" if "xet" in str(found) else ""
     return f"{repo_id} could not be pushed ({_reason(found)}): {_AGAIN}{without_xet}"
+
+
+def require_endpoint() -> None:
+    """Raise HubError where HF_ENDPOINT is no address at all."""
+    try:
+        parts = urlsplit(constants.ENDPOINT)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_url = False
+    if not is_url or not _NO_BLANK.fullmatch(constants.ENDPOINT):
+        raise HubError(
+            f"HF_ENDPOINT {constants.ENDPOINT!r} is no URL: give http(s)://..., such as https://huggingface.co, or "
+            "unset it"
+        )
+
+
+def why_not_found(error: BaseException) -> str | None:
+    """Why the Hub gave no model of a name, as a clause; None where it has the model, or the error is not of the Hub."""
+    found = _innermost(error)
+    if isinstance(found, HFValidationError):
+        return "no model on the Hub can be called so"
+    if isinstance(found, RepositoryNotFoundError) and not isinstance(found, GatedRepoError):
+        return f"the Hub at {constants.ENDPOINT} shows none of that name"
+    if constants.HF_HUB_OFFLINE and isinstance(found, LocalEntryNotFoundError | OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set, so the Hub is not asked"
+    if isinstance(found, LocalEntryNotFoundError) or is_out_of_reach(found):
+        return f"the Hub at {constants.ENDPOINT} cannot be reached"
+    return None
+
+
+def is_out_of_reach(error: BaseException) -> bool:
+    """Whether there was not even a connection."""
+    return isinstance(error, HTTP_ERRORS) and any(kind.__name__ in _NO_CONNECTION for kind in type(error).__mro__)
 
 
 def is_passing(error: BaseException) -> bool:

@@ -27,7 +27,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 
 from bertkit.errors import HubError
 from bertkit.hub.card import is_own
-from bertkit.hub.refusals import is_passing, told
+from bertkit.hub.refusals import is_out_of_reach, is_passing, require_endpoint, told
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +89,10 @@ def full_repo_id(repo_id: str) -> str:
     """OWNER/NAME, the owner being whose token it is where `repo_id` names none.
 
     Raises:
-        HubError: there is no token, it is not valid, it may only read, or the Hub is out of reach.
+        HubError: HF_ENDPOINT is no URL, there is no token, it is not valid, it may only read, or the Hub is out of
+            reach.
     """
+    require_endpoint()
     token = get_token()
     if token and not (token.isascii() and token.isprintable()):
         raise HubError(
@@ -230,7 +232,8 @@ def _patiently(call: Callable[[], Result]) -> Result:
         except Exception as error:
             if not is_passing(error):
                 raise
-            logger.info("the Hub does not answer as it should; trying again in %g s", wait_s)
+            what = "cannot be reached" if is_out_of_reach(error) else "does not answer as it should"
+            logger.info("the Hub %s; trying again in %g s", what, wait_s)
             time.sleep(wait_s)
     return call()
 

@@ -91,14 +91,16 @@ def portable_config(run: RunFolder) -> str:
 
 
 def card_picture(run: RunFolder) -> bytes | None:
-    """The curve of a run as a PNG, drawn anew; one drawn earlier only where that cannot be done."""
+    """The curve of a run as a PNG, drawn anew; one drawn earlier only where that cannot be done.
+
+    None where there is nothing to draw, of a run without a row in its log.
+    """
     try:
-        drawn = training_plot(run)
+        return training_plot(run)
     except BertkitError as error:
         logger.info("the curve cannot be drawn anew: %s", error)
-        drawn = None
     earlier = run.path / PICTURE
-    return drawn or (earlier.read_bytes() if earlier.is_file() else None)
+    return earlier.read_bytes() if earlier.is_file() else None
 
 
 def _described(

@@ -48,6 +48,11 @@ _METRICS: Final = {
     "f1": ("f1", "F1"),
     "exact": ("exact_match", "Exact match"),
     "best_exact": ("exact_match", "Exact match at the best threshold"),
+    # Of the questions that have an answer and of those that have none; the Hub has no names for these.
+    "HasAns_f1": ("HasAns_f1", "HasAns F1"),
+    "HasAns_exact": ("HasAns_exact", "HasAns exact match"),
+    "NoAns_f1": ("NoAns_f1", "NoAns F1"),
+    "NoAns_exact": ("NoAns_exact", "NoAns exact match"),
     "mse": ("mse", "Mean squared error"),
 }
 _FEW_EXAMPLES: Final = 1000

@@ -7,7 +7,9 @@ from transformers import AutoConfig
 
 from bertkit.errors import CheckpointError, refused_as
 from bertkit.hub.places import base_name
+from bertkit.model.families import config_from
 from bertkit.workflows.figures import duration
+from bertkit.workflows.finetune_setup import read_pinned
 from bertkit.workflows.runs import RunFolder
 
 NOT_RECORDED: Final = "not recorded"
@@ -25,13 +27,25 @@ def provenance_of(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def architecture_of(run: RunFolder) -> Any:
-    """The config of a run's exported model.
+    """The config of a fine-tuning run's model: the one it was pinned to, or, where that is gone, that of its export.
 
     Raises:
-        CheckpointError: it is gone or damaged.
+        CheckpointError: both are gone or damaged.
     """
+    if pinned := _pinned_architecture(run):
+        with refused_as(CheckpointError, f"{run.pinned_file} is damaged: put it back"):
+            return config_from(pinned)
+    run.require_model()
     with refused_as(CheckpointError, f"{run.export} does not open in transformers: export the run again"):
         return AutoConfig.from_pretrained(run.export, local_files_only=True, trust_remote_code=False)
+
+
+def _pinned_architecture(run: RunFolder) -> dict[str, Any] | None:
+    try:
+        architecture: dict[str, Any] | None = read_pinned(run)["architecture"]
+    except CheckpointError:
+        return None
+    return architecture
 
 
 def cost_rows(results: Mapping[str, Any]) -> list[tuple[str, str]]:

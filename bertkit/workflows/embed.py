@@ -113,22 +113,22 @@ def embed(
     _require_parquet(output)
     require_files(paths)
     problem: Any = "tagging" if options.level == "word" else "classification"
-    kinds = [kind_of_input(path, problem) for path in paths]
+    # Whoever has columns of tags has a model of tags; for vectors a .txt is what it is everywhere else.
+    wanted = Wanted(problem, Columns(texts=tuple(texts)), is_asked=bool(texts), sentences_in_txt=True)
+    kinds = [kind_of_input(path, wanted) for path in paths]
     embedder = _open(str(source or newest_run().path), options)
-    wanted = Wanted(problem, Columns(texts=tuple(texts)), is_asked=bool(texts))
     is_word = options.level == "word"
     with (
         written_aside(output, binary=True) as place,
         VectorFile(place, paths, kinds, width=embedder.width, of_words=is_word, half=options.half) as file,
     ):
         tally = _write_all(read_rows(paths, (), wanted), embedder, file, watch or Unwatched())
-    if tally["cut"]:
-        logger.info(
-            "%s", f"{tally['cut']:,} of {tally['rows']:,} rows are cut at {embedder.features.max_seq_length} tokens"
-        )
-    if tally["bad"]:
-        logger.warning("%s", f"{tally['bad']:,} of {tally['rows']:,} rows have no vector, and an error instead")
-    return EmbedSummary(output, tally["rows"], tally["bad"], embedder.width, time.monotonic() - started_s)
+    if tally.cut:
+        logger.info("%s", f"{tally.cut:,} of {tally.rows:,} rows are cut at {embedder.features.max_seq_length} tokens")
+    if tally.bad:
+        what = f"{tally.bad:,} of {tally.rows:,} rows have no vector, and an error in column 'error' instead"
+        logger.warning("%s", f"{what}: {tally.first_bad}")
+    return EmbedSummary(output, tally.rows, tally.bad, embedder.width, time.monotonic() - started_s)
 
 
 @dataclass(frozen=True)
@@ -250,16 +250,31 @@ def _require_parquet(output: Path) -> None:
     kind_of_output(output)
 
 
-def _write_all(rows: Iterator[Row], embedder: _Embedder, file: VectorFile, watch: Watcher) -> dict[str, int]:
-    tally = {"rows": 0, "bad": 0, "cut": 0}
+@dataclass
+class _Tally:
+    """Rows so far, those that could not be used, the first of them, and those that were cut."""
+
+    rows: int = 0
+    bad: int = 0
+    cut: int = 0
+    first_bad: BrokenRow | None = None
+
+    def add(self, rows: Sequence[Row], num_cut: int) -> None:
+        bad = [row for row in rows if isinstance(row, BrokenRow)]
+        self.rows += len(rows)
+        self.bad += len(bad)
+        self.cut += num_cut
+        self.first_bad = self.first_bad or next(iter(bad), None)
+
+
+def _write_all(rows: Iterator[Row], embedder: _Embedder, file: VectorFile, watch: Watcher) -> _Tally:
+    tally = _Tally()
     for chunk in _chunks(rows, embedder):
         vectors, num_cut = embedder.embed([row for row in chunk if isinstance(row, Example)])
         file.write(chunk, iter(vectors))
-        tally["rows"] += len(chunk)
-        tally["bad"] += sum(isinstance(row, BrokenRow) for row in chunk)
-        tally["cut"] += num_cut
-        watch.work("embedding", tally["rows"], None)
-    if not tally["rows"]:
+        tally.add(chunk, num_cut)
+        watch.work("embedding", tally.rows, None)
+    if not tally.rows:
         raise TaskError("there is no row to embed: give a file with one row a text")
     return tally
 

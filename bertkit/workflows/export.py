@@ -22,7 +22,6 @@ from bertkit.workflows.exportable import (
     Exportable,
     largest_difference,
     open_exportable,
-    require_finished,
     require_same_logits,
     run_to_export,
 )
@@ -110,7 +109,6 @@ def _require_free(output_dir: Path | None) -> None:
 
 
 def _copy_finished(run: RunFolder, output_dir: Path | None) -> Path:
-    require_finished(run)
     require_sound(run)
     if output_dir is not None:
         with _written(output_dir) as aside:

@@ -17,6 +17,7 @@ from bertkit.errors import CheckpointError, refused_as
 from bertkit.model.convert import own_class_name
 from bertkit.workflows.pinned import open_trained
 from bertkit.workflows.runs import RunFolder, newest_run
+from bertkit.workflows.several import require_one_run
 from bertkit.workflows.source import require_sane
 
 # Largest difference of a logit before and after; float32 sums in another order differ by about a tenth of it.
@@ -43,11 +44,10 @@ def run_to_export(run_path: Path | None) -> RunFolder:
     """The run that is meant: the newest one where none is named.
 
     Raises:
-        CheckpointError: there is none, or the folder holds several.
+        CheckpointError: there is none, or the folder holds several, or a file that a run is known by is missing.
     """
     run = newest_run() if run_path is None else RunFolder(run_path)
-    if not run.is_run() and run.results_file.is_file():
-        raise CheckpointError(f"{run.path} holds several runs: name one of the folders in it")
+    require_one_run(run)
     return run
 
 
@@ -68,18 +68,8 @@ def open_exportable(run: RunFolder, config: PretrainConfig | None = None) -> Exp
     return Exportable(model.eval(), store.tokenizer_path, longest)
 
 
-def require_finished(run: RunFolder) -> None:
-    """Make sure that a fine-tuning run has come to its end: its best checkpoint is in its export and nowhere else.
-
-    Raises:
-        CheckpointError: it has not.
-    """
-    if not run.export.is_dir():
-        raise CheckpointError(f"{run.path} is not finished: run the same bertkit finetune command again")
-
-
 def _open_finished(run: RunFolder) -> Exportable:
-    require_finished(run)
+    run.require_model()
     with refused_as(CheckpointError, f"{run.export} is damaged, so {run.path} cannot be exported"):
         stored = AutoConfig.from_pretrained(run.export, trust_remote_code=False)
         require_sane(stored)

@@ -113,11 +113,7 @@ def finished_results(run: RunFolder, config: FinetuneConfig, data: TaskData) -> 
     # A run that collapsed may have been killed before or while it began again.
     if _begins_again(results, config) and _same_examples(results, data):
         return None
-    if not run.export.is_dir():
-        raise CheckpointError(
-            f"{run.path} is finished and its export is gone: put {run.export} back, or remove {run.results_file} to "
-            "train again"
-        )
+    run.require_model()
     if not _same_examples(results, data):
         raise CheckpointError(_other_examples(run))
     return results

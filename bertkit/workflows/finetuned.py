@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from bertkit.config.finetune import FinetuneConfig
 from bertkit.data.texts import TextEncoder
 from bertkit.data.tokenizer import load_tokenizer
-from bertkit.errors import CheckpointError, ConfigError, refused_as
+from bertkit.errors import ConfigError, refused_as
 from bertkit.model.families import class_for
 from bertkit.tasks.problem import ProblemOptions
 from bertkit.tasks.problems import PROBLEMS
@@ -56,10 +56,8 @@ def open_finetuned(source: str, *, precision: Literal["auto", "fp32", "bf16", "f
     """
     run = RunFolder(Path(source))
     own = run.read_config(FinetuneConfig) if run.is_finetuning() else None
-    if own is not None and not run.export.is_dir():
-        raise CheckpointError(f"{source} is not finished: run the same bertkit finetune command again")
-    if not run.is_run() and (run.path / "results.json").is_file():
-        raise ConfigError(f"{source} holds several runs: name one of the folders in it")
+    if own is not None:
+        run.require_model()
     model_config = open_bert_config(source)
     problem = _problem_of(source, model_config)
     with refused_as(ConfigError, f"{source} describes its options or labels in config.json as bertkit never would"):

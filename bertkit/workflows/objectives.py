@@ -48,6 +48,11 @@ class Objective:
         """What it learns of pairs, in words."""
         return _LEARNED.get(self.pairs, "")
 
+    @property
+    def pairs_title(self) -> str:
+        """What its figures of pairs are called; in files they are `nsp_...` whatever is learned of pairs."""
+        return self.pairs_learned.removesuffix(" prediction")
+
 
 def objective_of(config: Mapping[str, Any]) -> Objective:
     """The objective of a pre-training run, also of one that was begun before there was more than one.

@@ -7,7 +7,7 @@ from typing import Final
 from bertkit.workflows.report.charts import ON_PAPER, Chart, drawn
 from bertkit.workflows.report.curves import Logged, finetuning_charts, optimisation_charts, pretraining_charts
 from bertkit.workflows.report.finetuning import figures_of, forms_of
-from bertkit.workflows.report.subjects import Subject, read_subjects
+from bertkit.workflows.report.subjects import Subject, read_subjects, title_of_pairs
 from bertkit.workflows.runs import RunFolder, kept_whole
 
 PLOTS_FOLDER: Final = "plots"
@@ -50,7 +50,7 @@ def _charts(subject: Subject) -> list[Chart]:
     if subject.is_finetuning:
         figures = figures_of(subject)
         return [*finetuning_charts(logged, figures, forms_of(figures)), *optimisation_charts(logged)]
-    return [*pretraining_charts(logged), *optimisation_charts(logged)]
+    return [*pretraining_charts(logged, pairs=title_of_pairs([subject])), *optimisation_charts(logged)]
 
 
 def _write(folder: Path, name: str, chart: Chart) -> list[Path]:

@@ -104,7 +104,7 @@ def predict(
     with processes.watched():
         model = open_finetuned(str(source), precision=prediction_precision())
         wanted = _wanted(model, texts)
-        kinds = tuple(kind_of_input(path, wanted.problem) for path in paths)
+        kinds = tuple(kind_of_input(path, wanted) for path in paths)
         kind = kind or (OF_INPUT.get(kinds[0], "jsonl") if len(set(kinds)) == 1 and not sentences else "jsonl")
         require_fitting(kind, wanted.problem)
         started_s = time.monotonic()

@@ -51,13 +51,15 @@ SENTENCES_WANTED: Final = {
 class Wanted:
     """What the model takes: its kind of problem, columns of files, and names of its texts, empty where not known.
 
-    is_asked: whether the user named the columns, or training did.
+    is_asked: whether the user named the columns, or training did. sentences_in_txt: whether a .txt holds one text a
+    line also where words are wanted, and no columns.
     """
 
     problem: ProblemName
     columns: Columns
     text_names: tuple[str, ...] = ()
     is_asked: bool = False
+    sentences_in_txt: bool = False
 
     def columns_by_number(self) -> Columns:
         """The columns for a file that has no names; those of training only where they are numbers."""
@@ -83,8 +85,8 @@ def require_files(inputs: Sequence[str]) -> None:
                 raise TaskError(f"{error}{hint}") from None
 
 
-def kind_of_input(path: str, problem: ProblemName) -> InputKind:
-    """How a file is read, by its suffix and the kind of problem.
+def kind_of_input(path: str, wanted: Wanted) -> InputKind:
+    """How a file is read, by its suffix and what is wanted of it.
 
     Raises:
         TaskError: the suffix says nothing.
@@ -92,12 +94,12 @@ def kind_of_input(path: str, problem: ProblemName) -> InputKind:
     if path == STANDARD_INPUT:
         return "lines"
     source = find_file(path)
-    kind = format_of(source.name)
-    if problem == "tagging" and kind in (None, "tsv"):
+    kind, is_txt = format_of(source.name), _suffix(source.name) == ".txt"
+    if wanted.problem == "tagging" and kind in (None, "tsv") and not (is_txt and wanted.sentences_in_txt):
         return "conll"
-    if problem == "span_qa" and kind == "json" and not is_json_array(source):
+    if wanted.problem == "span_qa" and kind == "json" and not is_json_array(source):
         return "squad"
-    if kind is None and _suffix(source.name) == ".txt":
+    if kind is None and is_txt:
         return "lines"
     if kind is None:
         raise TaskError(
@@ -118,7 +120,7 @@ def read_rows(inputs: Sequence[str], sentences: Sequence[str], wanted: Wanted) -
 
 
 def _rows_of(path: str, wanted: Wanted) -> Iterator[Row]:
-    kind = kind_of_input(path, wanted.problem)
+    kind = kind_of_input(path, wanted)
     if path == STANDARD_INPUT:
         if sys.stdin.isatty():
             what = LINES_WANTED.get(wanted.problem, "one text, or a pair with a tab between")

@@ -163,7 +163,7 @@ def _resolve(config: PretrainConfig, run: RunFolder) -> PretrainConfig:
     if config.corpus is None:
         raise ConfigError("no corpus was named: bertkit pretrain CORPUS")
     if config.direction != "bidirectional" and config.masking != MaskingConfig():
-        logger.info("objective %s masks nothing: the settings under 'masking' are not used", config.objective)
+        logger.warning("objective %s masks nothing: the settings under 'masking' are not used", config.objective)
     if list_checkpoints(run.checkpoints) and run.config_file.is_file():
         begun = run.read_config(PretrainConfig)
         if config.train.init_from is not None and config.train.init_from == begun.train.init_from:
@@ -233,7 +233,7 @@ def _doctor(setting: _Setting) -> Callable[[Mapping[str, float]], None]:
     config, run = setting.config, setting.run
     if not setting.accelerator.is_main_process:
         return lambda row: None
-    watch = HealthWatch(reference_of(setting.store, config.model, from_scratch=config.train.init_from is None))
+    watch = HealthWatch(reference_of(setting.store, config))
     said = read_metrics(run.metrics_file) if run.metrics_file.is_file() else []
     for row in said:
         watch.add(row)
@@ -317,7 +317,8 @@ def _steps(setting: _Setting, state: TrainState) -> Iterator[tuple[StepReport, T
                 # Only a run by the clock decides by it, and then every process must decide alike.
                 state.elapsed_s = elapsed_s if budget.max_seconds is None else main_says(accelerator, elapsed_s)
                 progress = budget.progress(step=state.step, elapsed_s=state.elapsed_s)
-                yield report, TrainingStatus(state.step, progress, state.elapsed_s, title)
+                pairs = config.pairs.next_sentence
+                yield report, TrainingStatus(state.step, progress, state.elapsed_s, title, pairs=pairs)
                 if budget.phase(step=state.step, elapsed_s=state.elapsed_s) != phase:
                     break
 

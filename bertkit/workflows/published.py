@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertkit.config.finetune import FinetuneConfig
+from bertkit.config.schema import PretrainConfig
 from bertkit.errors import CheckpointError, refused_as
 from bertkit.workflows.runs import RunFolder, newest_run
+from bertkit.workflows.several import require_known_files, require_no_comparison
 from bertkit.workflows.suite import SuiteSummary, best_cell, read_suite
 
 # A suite over GLUE holds its runs as TASK/seed-N, any other as seed-N.
@@ -47,9 +50,13 @@ def published_run(path: Path | None) -> Published:
     """The run of a folder (the newest run by default) that is to be published.
 
     Raises:
-        CheckpointError: there is no such run, or it is not finished, or the folder holds runs of several tasks.
+        CheckpointError: there is no such run, or it is not finished, or the folder holds runs of several tasks or is
+            a comparison.
+        ConfigError: its config is damaged.
     """
     run = newest_run() if path is None else RunFolder(path)
+    require_known_files(run)
+    require_no_comparison(run.path)
     if not run.is_run() and run.results_file.is_file():
         return _best_of(read_suite(run.path))
     if not run.is_run():
@@ -67,8 +74,10 @@ def read_finished(run: RunFolder) -> dict[str, Any]:
 
     Raises:
         CheckpointError: it did not, or its results are damaged.
+        ConfigError: its config is damaged, which without its sections is taken for one of the other kind.
     """
     kind = "finetune" if run.is_finetuning() else "pretrain"
+    run.read_config(FinetuneConfig if run.is_finetuning() else PretrainConfig)
     if not run.results_file.is_file():
         raise CheckpointError(f"{run.path} is not finished: run the same bertkit {kind} command again")
     if run.is_finetuning():

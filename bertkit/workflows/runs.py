@@ -123,6 +123,30 @@ class RunFolder:
         except (OSError, ValueError, TypeError):
             return {}
 
+    def require_model(self) -> None:
+        """Make sure that a fine-tuning run has its best model, which is in its export and nowhere else.
+
+        Raises:
+            CheckpointError: the run did not come to its end, or the model was removed since.
+        """
+        lost = self._lost_of_export()
+        if lost is not None and self.results_file.is_file():
+            raise CheckpointError(
+                f"{self.path} is finished, but {lost} is gone: put it back, or remove {self.results_file} and run the "
+                "same bertkit finetune command again, which trains anew"
+            )
+        if lost is not None:
+            raise CheckpointError(f"{self.path} is not finished: run the same bertkit finetune command again")
+
+    def _lost_of_export(self) -> Path | None:
+        if not self.export.is_dir():
+            return self.export
+        needed = [self.export / name for name in ("config.json", "tokenizer.json", "tokenizer_config.json")]
+        lost = [path for path in needed if not path.is_file()]
+        if not any(self.export.glob("model*.safetensors")):
+            lost.append(self.export / "model.safetensors")
+        return lost[0] if lost else None
+
     def read_results(self) -> dict[str, Any]:
         """The results of a run that came to its end.
 

@@ -46,6 +46,15 @@ class Selection:
         return self._patience is not None and self._since_best >= self._patience
 
 
+def collapse_remedy(model: Mapping[str, Any]) -> str:
+    """What to try after a collapse that a run with this `model` section of a config may set."""
+    again = "--set train.retry_collapsed=3"
+    if model.get("freeze") != "encoder" and model.get("lora") is None:
+        return f"try --recipe stable, or {again}"
+    # Recipe stable begins a layer anew, which neither a frozen encoder nor adapters would train.
+    return f"try a higher or lower optim.learning_rate, more train.epochs, or {again}"
+
+
 def collapse_reason(
     problem: str,
     judged: Sequence[Judged],

@@ -41,10 +41,13 @@ def require_sound(run: RunFolder) -> None:
     Raises:
         CheckpointError: it does not.
     """
-    remedy = "the same bertkit finetune command" if run.is_finetuning() else f"bertkit export {run.path}"
-    if not run.export.is_dir():
-        raise CheckpointError(f"{run.path} has no export: run {remedy} again")
-    with refused_as(CheckpointError, f"{run.export} does not open in transformers: remove it and run {remedy} again"):
+    remedy = f"remove it and run bertkit export {run.path} again"
+    if run.is_finetuning():
+        run.require_model()
+        remedy = f"put a good copy in its place, or remove it and {run.results_file} and run the same command again"
+    elif not run.export.is_dir():
+        raise CheckpointError(f"{run.path} has no export: run bertkit export {run.path} again")
+    with refused_as(CheckpointError, f"{run.export} does not open in transformers: {remedy}"):
         stored = AutoConfig.from_pretrained(run.export, local_files_only=True, trust_remote_code=False)
         require_sane(stored)
         architecture = stored.architectures[0]

@@ -1,6 +1,8 @@
 """The BERT that `--from` names: a run, a folder, or a Hub id."""
 
-from contextlib import AbstractContextManager
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,13 @@ from bertkit.config.schema import Direction
 from bertkit.data.tokenizer import LoadedTokenizer
 from bertkit.data.vocabulary import Vocabulary
 from bertkit.errors import ConfigError, refused_as
+from bertkit.hub.refusals import why_not_found
 from bertkit.model.families import BILM, FAMILIES
 from bertkit.model.reader import reader_settings
 from bertkit.workflows.runs import RunFolder
+from bertkit.workflows.several import require_one_run
+
+logger = logging.getLogger(__name__)
 
 _RUNS_NAMED = 8
 # Beyond any BERT; a damaged number is mostly far beyond.
@@ -34,15 +40,18 @@ def bert_folder(source: str) -> str:
 
     Raises:
         ConfigError: the run has not been exported yet, or is none of those in the folder that is named.
+        CheckpointError: a fine-tuning run did not come to its end, or its model is gone; or the folder holds several.
     """
     run = RunFolder(Path(source))
     if not run.path.exists() and (others := _runs_beside(run.path)):
         # As a Hub id it would be looked up, again and again where there is no network.
         raise ConfigError(f"there is no run {source}: {run.path.parent} holds {', '.join(others)}")
+    if not (run.path / "config.json").is_file():
+        require_one_run(run)
     if not run.is_run():
         return source
-    if not run.export.is_dir() and run.is_finetuning():
-        raise ConfigError(f"{source} is not finished: run its own bertkit finetune command again")
+    if run.is_finetuning():
+        run.require_model()
     if not run.export.is_dir():
         raise ConfigError(f"{source} is a run without an export: make one with bertkit export {source}")
     return str(run.export)
@@ -55,6 +64,9 @@ def open_bert_config(source: str) -> Any:
         ConfigError: there is none, or it is of another family; says what to give.
     """
     folder = bert_folder(source)
+    if not Path(folder).exists():
+        # Without a network it takes half a minute until that is given up.
+        logger.info("there is no folder %s: taking it for a Hub id", source, extra={"once": True})
     with opening(source):
         # No code that lies beside a model is ever run, and no one is asked whether it may.
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -71,9 +83,18 @@ def direction_of(config: Any) -> Direction:
     return "left-to-right" if getattr(config, "is_decoder", False) else "bidirectional"
 
 
-def opening(source: str) -> AbstractContextManager[None]:
+@contextmanager
+def opening(source: str) -> Iterator[None]:
     """Whatever goes wrong within is a ConfigError that says what to give in the stead of `source`."""
-    return refused_as(ConfigError, f"{source} cannot be opened: give a BERT's folder, a run or a Hub id")
+    instead = "give a BERT's folder, a run or a Hub id"
+    with refused_as(ConfigError, f"{source} cannot be opened: {instead}"):
+        try:
+            yield
+        except OSError as error:
+            why = None if Path(source).exists() else why_not_found(error)
+            if why is None:
+                raise
+            raise ConfigError(f"there is no folder {source}, and {why}: {instead}") from error
 
 
 def require_sane(config: Any) -> None:

@@ -15,6 +15,7 @@ from bertkit.tasks.registry import find_task
 from bertkit.train.processes import launched_processes
 from bertkit.workflows.finetune import FinetuneSummary, finetune
 from bertkit.workflows.runs import RunFolder, write_aside
+from bertkit.workflows.several import require_known_files, require_no_comparison
 from bertkit.workflows.watch import Unwatched, Watcher
 
 # Devlin et al. 2019, appendix A.3: what to search for each task.
@@ -148,8 +149,10 @@ def read_suite(path: Path) -> SuiteSummary:
     """What `run_cells` wrote.
 
     Raises:
-        CheckpointError: the file is damaged, or not a suite's.
+        CheckpointError: the file is damaged, or that of a comparison, or of a run which has lost a file it is known by.
     """
+    require_known_files(RunFolder(path))
+    require_no_comparison(path)
     try:
         written = json.loads((path / "results.json").read_text(encoding="utf-8"))
         return SuiteSummary(path, written["runs"], summarise(written["runs"]))

@@ -7,13 +7,17 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class TrainingStatus:
-    """Where training stands after a step; `numbers` are means since the last logged step, empty in between."""
+    """Where training stands after a step; `numbers` are means since the last logged step, empty in between.
+
+    `pairs` is what to call the figures of pairs, which are `nsp_...` in `numbers` whatever is learned of them.
+    """
 
     step: int
     progress: float
     elapsed_s: float
     phase: str
     numbers: Mapping[str, float] = field(default_factory=dict)
+    pairs: str = "nsp"
 
     @property
     def remaining_s(self) -> float | None:

@@ -1,6 +1,8 @@
 """bertkit ablate as a user meets it: what it would do, what it came to, and how it says no."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -9,7 +11,11 @@ from typer.testing import CliRunner
 
 from bertkit.cli import app
 from bertkit.cli.ablate import Table
+from bertkit.cli.ablate import _unfinished as unfinished_lines
 from bertkit.config.ablate import TABLES
+from bertkit.config.load import read_recipe
+from bertkit.workflows.ablate.cells import Outcome
+from bertkit.workflows.ablate.run import AblationSummary
 
 runner = CliRunner()
 SMALL = [
@@ -96,7 +102,7 @@ def test_the_table_is_printed_in_the_papers_form_and_again_without_running_anyth
         (("--table", "sizes", "--recipe", "minni"), "did you mean 'mini'"),
         (("--table", "objectives", "--set", "pretrain.objective=ltr"), "compares values of pretrain.objective"),
         (("--table", "sizes", "--set", "nonsense"), "not of the form section.key=value"),
-        (("--table", "sizes", "--set", "pretrain.model.hidden_sise=3"), "did you mean 'hidden_size'"),
+        (("--table", "sizes", "--set", "pretrain.model.hidden_sise=3"), "hidden_size'"),
         (("--table", "sizes", "--set", "model.hidden_size=64"), "pretrain.KEY"),
         (("--table", "steps", "--budget", "2steps"), "5 steps or more"),
         (("--table", "features", "--recipe", "tiny"), "too few for features of the last 4 layers"),
@@ -114,11 +120,33 @@ def test_a_mistake_is_one_red_line_and_leaves_nothing(arguments, message, corpus
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "arguments", [("steps", "--budget", "2steps"), ("sizes", "--set", "pretraining_seeds=0")], ids=["budget", "set"]
+)
+def test_a_recipe_is_not_blamed_for_what_an_option_says(arguments, corpus_dir, tmp_path):
+    result = run(corpus_dir, "--table", *arguments, "--output-dir", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "error: the options: " in result.stderr
+    assert "mini.yaml" not in result.stderr
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(read_recipe("mini") + "\ntrian: {}\n", encoding="utf-8")
+    result = run(corpus_dir, "--table", *arguments, "--recipe", recipe, "--output-dir", tmp_path / "out")
+    assert "own.yaml: unknown key 'trian': did you mean 'train'?" in result.stderr
+
+
+def test_cells_that_are_not_run_are_counted_in_words():
+    outcomes = [Outcome(f"mlm/cola/seed-{number}", "skipped", reason="there is no model mlm") for number in range(2)]
+    summary = AblationSummary(Path("out"), None, (Outcome("mlm", "failed", reason="no room"), *outcomes))
+    assert unfinished_lines(summary) == ["mlm: no room", "2 cells are not run: there is no model mlm"]
+    summary = replace(summary, unfinished=tuple(outcomes[:1]))
+    assert unfinished_lines(summary) == ["1 cell is not run: there is no model mlm"]
+
+
 def test_failing_cells_are_named_and_the_exit_code_says_so(corpus_dir, tags, tmp_path):
-    (tmp_path / "bad.conll").write_text("word\n\n", encoding="utf-8")
-    result = run(corpus_dir, *SMALL, "--tasks", tmp_path / "bad.conll", "--output-dir", tmp_path / "out")
+    arguments = ["--set", "finetune.task.metric=pearson", "--output-dir", tmp_path / "out"]
+    result = run(corpus_dir, *SMALL, "--tasks", tags, *arguments)
     assert result.exit_code == 2
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert errors[0].startswith("error: fine-tuned/bad/seed-0: ")
+    assert errors[0].startswith("error: fine-tuned/train/seed-0: ")
     assert "[1/8]" in result.stderr
     assert "Traceback" not in result.output

@@ -185,6 +185,9 @@ def test_the_run_folder_is_named_after_corpus_and_recipe(corpus_dir):
 def test_max_minutes_takes_the_place_of_the_recipes_length(corpus_dir):
     config = yaml.safe_load(run("pretrain", corpus_dir, "--recipe=mini", "--max-minutes=3", "--dry-run").stdout)
     assert (config["train"]["max_minutes"], config["train"]["epochs"]) == (3, None)
+    both = run("pretrain", corpus_dir, "--recipe=mini", "--max-minutes=3", "--set=train.max_steps=20", "--dry-run")
+    assert both.exit_code == 2
+    assert "exactly one of" in both.stderr
 
 
 def test_a_run_takes_no_options_that_would_be_ignored(finished):
@@ -209,7 +212,7 @@ def test_a_glob_names_its_run_after_its_folder(corpus_dir):
     [
         (["pretrain", "nowhere/"], "nowhere"),
         (["pretrain", ".", "--recipe", "smal"], "did you mean 'small'?"),
-        (["pretrain", ".", "--set", "optim.lr=1"], "unknown key 'optim.lr'"),
+        (["pretrain", ".", "--set", "optim.lr=1"], "--set optim.lr: unknown key: did you mean 'optim.learning_rate'?"),
         (["pretrain", ".", "--set", "train.seed"], "is not of the form section.key=value"),
         (["pretrain", ".", "--set", "model.hidden_act=gelo"], "model.hidden_act"),
         (["pretrain", ".", "--set", "train.seed=1e30"], "train.seed"),

@@ -168,7 +168,7 @@ def test_check_says_what_is_wrong_in_sentences_and_exits_2_only_where_training_w
         (["finetune", "glue", "rte", "--stable", "--recipe", "paper"], "leave out --recipe"),
         (["finetune", "glue", "rte", "--recipe", "stabel"], "did you mean 'stable'?"),
         (["finetune", "glue", "rte", "--grid", "paper", "--seeds", "2"], "two searches"),
-        (["finetune", "glue", "rte", "--set", "optim.lr=1"], "unknown key 'optim.lr'"),
+        (["finetune", "glue", "rte", "--set", "optim.lr=1"], "--set optim.lr: unknown key: did you mean"),
         (["finetune", "glue", "all", "--grid", "paper"], "one task at a time"),
         (["finetune", "glue", "ax"], "only scored"),
         (["evaluate", "nowhere"], "is not a run folder"),

@@ -117,6 +117,37 @@ def test_a_setting_that_makes_no_sense_is_an_error(tmp_path, setting):
         load_config(PretrainConfig, write(tmp_path, "train: {max_steps: 5, seed: 1}\n"), settings=[setting])
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("lr=3", "lr: unknown key: did you mean 'optim.learning_rate'?"),
+        ("optim.lr=3", "optim.lr: unknown key: did you mean 'optim.learning_rate'?"),
+        ("optimizer.learning_rate=3", "optimizer.learning_rate: unknown key: did you mean 'optim.learning_rate'?"),
+        ("tokenizer.vocab_size=9", "tokenizer.vocab_size: unknown key: did you mean 'data.tokenizer.vocab_size'?"),
+        ("vocab_size=9", "vocab_size: unknown key: did you mean 'model.vocab_size' or 'data.tokenizer.vocab_size'?"),
+        ("model.dropout=0", "model.dropout: unknown key: did you mean 'model.hidden_dropout_prob'?"),
+        ("optim={learning_rat: 1}", "optim.learning_rat: unknown key: did you mean 'optim.learning_rate'?"),
+        ("nothing.like.it=1", "nothing.like.it: unknown key"),
+    ],
+)
+def test_an_unknown_key_that_was_set_is_called_so_and_the_nearest_of_all_sections_named(tmp_path, setting, message):
+    recipe = write(tmp_path, "train: {max_steps: 5}\n")
+    with pytest.raises(ConfigError) as raised:
+        load_config(PretrainConfig, recipe, settings=["train.seed=2", setting])
+    assert str(raised.value) == f"--set {message}"
+
+
+def test_keys_in_lists_cannot_be_set_and_are_not_proposed(tmp_path):
+    with pytest.raises(ConfigError, match="unknown key$"):
+        load_config(PretrainConfig, write(tmp_path, "train: {max_steps: 5}\n"), settings=["max_seq_length=9"])
+
+
+def test_an_unknown_key_of_the_recipe_is_its_own_whatever_is_set(tmp_path):
+    recipe = write(tmp_path, "train: {max_steps: 5}\noptim: {lr: 1}\n")
+    with pytest.raises(ConfigError, match=r"^mine.yaml: unknown key 'optim.lr'"):
+        load_config(PretrainConfig, recipe, settings=["optim.learning_rate=2"])
+
+
 def test_an_unknown_recipe_names_the_nearest():
     with pytest.raises(ConfigError, match=r"no recipe is called 'smal': did you mean 'small'\?"):
         find_recipe("smal")

@@ -232,6 +232,29 @@ def test_no_network_is_one_line(hub, files, monkeypatch):
     assert "check the network" in said
 
 
+def test_tries_again_say_whether_the_hub_was_reached_at_all(hub, files, monkeypatch, caplog):
+    hub.fail("GET", "whoami", status=503)
+    with caplog.at_level(logging.INFO, logger="bertkit"):
+        full_repo_id("x")
+        assert [message[:37] for message in caplog.messages] == ["the Hub does not answer as it should;"]
+        caplog.clear()
+        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+        refused(files)
+    assert {message[:26] for message in caplog.messages} == {"the Hub cannot be reached;"}
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["bogus", "", "huggingface.co", "ftp://h", "http://", "https://a b", "http://[x", "http://h:abc", "http://h:99999"],
+)
+def test_an_endpoint_that_is_no_url_is_told_before_anything_else(endpoint, hub, files, monkeypatch, caplog):
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.delenv("HF_TOKEN")
+    with caplog.at_level(logging.INFO, logger="bertkit"):
+        assert f"HF_ENDPOINT {endpoint!r} is no URL: give http(s)://" in refused(files)
+    assert not caplog.messages
+
+
 def test_offline_mode_is_one_line(hub, files, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set" in refused(files)

@@ -70,3 +70,10 @@ def test_tags_of_single_words_are_not_joined_into_chunks():
 def test_a_repository_with_its_own_code_says_that_it_runs_it(kind):
     assert "trust_remote_code=True" in usage(kind, "x/y", with_code=True)
     assert "trust_remote_code" not in usage(kind, "x/y")
+
+
+@pytest.mark.parametrize("kind", ["span_qa", "multiple_choice", "next_words", "next_words_and_pairs", "features"])
+def test_its_stock_tokenizer_is_opened_without_a_question_too(kind):
+    opened = [line for line in usage(kind, "x/y", with_code=True).splitlines() if ".from_pretrained(" in line]
+    assert len(opened) == 2
+    assert all(line.endswith('("x/y", trust_remote_code=True)') for line in opened)

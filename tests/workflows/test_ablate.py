@@ -1,6 +1,7 @@
 """The comparisons as plans: what is varied, what every cell is, and what is refused before anything is begun."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -11,12 +12,16 @@ from toy_tasks import write_bert, write_examples
 from bertkit.config.ablate import TABLES, load_ablation, parse_budget
 from bertkit.config.load import differing_keys
 from bertkit.errors import BertkitError, ConfigError, TaskError
+from bertkit.workflows.ablate import examples
+from bertkit.workflows.ablate.cells import Outcome
 from bertkit.workflows.ablate.comparisons import comparison_of
-from bertkit.workflows.ablate.forms import paper_figure, paper_grid
+from bertkit.workflows.ablate.forms import got_grid, paper_figure, paper_grid
 from bertkit.workflows.ablate.paper import PUBLISHED
 from bertkit.workflows.ablate.plan import plan_ablation
-from bertkit.workflows.ablate.results import ColumnResults, collect
+from bertkit.workflows.ablate.results import ColumnResults, Got, collect
 from bertkit.workflows.ablate.tasks import find_compared
+from bertkit.workflows.ablate.todo import Todo
+from bertkit.workflows.task_data import load_task
 
 
 def ablation(table, *settings, recipe="mini", **options):
@@ -42,6 +47,17 @@ def tasks(tmp_path):
 def test_a_budget_is_a_number_with_its_unit(text, steps, minutes):
     budget = parse_budget(text)
     assert (budget.max_steps, budget.max_minutes) == (steps, minutes)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("10m", "10 minutes"), ("1m", "1 minute"), ("90s", "1.5 minutes"), ("1.1h", "66 minutes"), ("8s", "8 seconds"),
+        ("1s", "1 second"), ("100s", "100 seconds"), ("1step", "1 step"), ("2000steps", "2,000 steps"),
+    ],
+)  # fmt: skip
+def test_a_budget_is_said_in_the_unit_that_makes_a_short_number(text, words):
+    assert parse_budget(text).words == words
 
 
 @pytest.mark.parametrize(
@@ -153,7 +169,7 @@ def test_too_few_layers_for_the_last_four_are_refused_before_anything_is_trained
 
 def test_models_that_go_on_from_another_are_of_its_shape_and_it_is_opened_first(tmp_path):
     bert = write_bert(tmp_path / "bert")
-    with pytest.raises(ConfigError, match="gone cannot be opened"):
+    with pytest.raises(ConfigError, match="there is no folder .*gone, and "):
         plan_ablation(ablation("masking", f"pretrain.train.init_from={tmp_path}/gone", tasks="cola"), tmp_path / "out")
     short = "pretrain.train.phases=[{max_seq_length: 32}]"
     config = ablation("masking", f"pretrain.train.init_from={bert}", short, tasks="cola")
@@ -186,6 +202,7 @@ def test_the_notes_say_what_a_table_does_not():
     assert all("do not compare" in notes(table) for table in ("objectives", "steps"))
     assert "larger models see fewer tokens" in notes("sizes", budget="3m")
     assert "fewer tokens" not in notes("sizes", budget="300steps")
+    assert "never saw [MASK]" in notes("masking")
 
 
 def test_seeds_of_pre_training_are_crossed_with_those_of_fine_tuning():
@@ -225,8 +242,8 @@ def test_settings_reach_every_cell_and_a_runs_length_is_the_budgets():
         ("sizes", "finetune.task.name=cola", "said by --tasks"),
         ("sizes", "finetune.model.init_from=x", "said by the pre-trained models"),
         ("sizes", "seeds=3", "give it as that"),
-        ("sizes", "pretrain.optim.learning_rat=1", "did you mean 'learning_rate'"),
-        ("sizes", "finetun.optim.learning_rate=1", "did you mean 'finetune'"),
+        ("sizes", "pretrain.optim.learning_rat=1", "learning_rate'"),
+        ("sizes", "finetun.optim.learning_rate=1", r"did you mean '.*finetune"),
         ("sizes", "finetune.optim.learning_rate=fast", "finetune.optim.learning_rate"),
         ("sizes", "pretrain=3", "pretrain"),
         ("sizes", "model.hidden_size=64", "pretrain.KEY"),
@@ -246,7 +263,8 @@ def test_settings_that_contradict_the_table_are_refused_in_one_sentence(table, s
         ("cola,cola", "'cola' twice"),
         ("nowhere/train.csv", "there is no file nowhere/train.csv"),
         ("ax", "only scored"),
-        ("", "no task is called"),
+        ("", "an entry of --tasks is empty"),
+        ("cola,", "an entry of --tasks is empty"),
     ],
 )
 def test_unknown_and_repeated_tasks_are_refused(given, message):
@@ -339,6 +357,50 @@ def test_cells_that_were_scored_on_other_examples_share_no_table(tasks, tmp_path
     _finished_run(plan.runs[1], 0.5, digest="b")
     with pytest.raises(BertkitError, match="other examples"):
         collect(plan)
+
+
+def test_examples_are_read_once_a_task_and_only_for_cells_that_are_left(tasks, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(examples, "load_task", lambda config: (read.append(config.task.train), load_task(config))[1])
+    plan = plan_ablation(ablation("masking", tasks=tasks), tmp_path / "out")
+    cats, tags = tasks.split(",")
+    for left, expected in (
+        (plan.cells, [cats, tags]),
+        ([run for run in plan.runs if run.column == "tags-feature-based"], [tags]),
+        (plan.models, []),
+    ):
+        read.clear()
+        examples.require_examples(plan, left)
+        assert read == expected
+
+
+def test_a_task_that_is_longer_than_the_models_is_told_before_they_are_begun(tasks, tmp_path):
+    plan = plan_ablation(ablation("sizes", "finetune.task.max_seq_length=600", tasks=tasks), tmp_path / "out")
+    with pytest.raises(TaskError, match="cats: max_seq_length 600 exceeds the 512 positions of the models"):
+        examples.require_examples(plan, plan.cells)
+
+
+def test_what_every_model_got_tells_budgets_of_seconds_apart(tasks, tmp_path):
+    results = collect(plan_ablation(ablation("features", tasks=tasks), tmp_path))
+    shown = []
+    for seconds in (2, 8):
+        got = Got(1.0, steps=3, tokens=900, minutes=seconds / 60, parameters=None, perplexity=None)
+        head, rows = got_grid(replace(results, rows=(replace(results.rows[0], got=got),)))
+        shown.append(rows[0][head.index("minutes")])
+    assert shown == ["0.03", "0.13"]
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("failed", "there is no model base"),
+        ("lost", "the model base was lost with its worker, and the same command goes on with it"),
+    ],
+)
+def test_runs_without_their_model_say_why_it_is_not_there(tmp_path, state, reason):
+    plan = plan_ablation(ablation("features", tasks="cola"), tmp_path)
+    skipped = Todo(plan.cells[1:]).over(plan.models[0], Outcome("base", state))
+    assert {outcome.reason for _, outcome in skipped} == {reason}
 
 
 def test_planning_touches_nothing(tasks, tmp_path):

@@ -16,7 +16,7 @@ from toy_tasks import write_examples
 
 from bertkit.config.ablate import load_ablation
 from bertkit.config.load import with_values
-from bertkit.errors import ConfigError, CorpusError
+from bertkit.errors import ConfigError, CorpusError, TaskError
 from bertkit.workflows.ablate.plan import FinetuneCell, PretrainCell, plan_ablation
 from bertkit.workflows.ablate.run import run_ablation
 from bertkit.workflows.ablate.watch import UnwatchedAblation
@@ -202,10 +202,10 @@ def test_a_corpus_that_is_not_there_leaves_nothing_behind(tags, tmp_path):
 def test_a_failing_cell_is_named_and_stops_no_other(corpus_dir, tags, tmp_path):
     plan = small_plan(corpus_dir, tags, tmp_path / "out", models=1)
     first, second = plan.runs
-    gone = with_values(first.config, {"task.train": str(tmp_path / "gone.conll")}, source="test")
+    gone = with_values(first.config, {"model.init_from": str(tmp_path / "gone")}, source="test")
     summary = run_ablation(replace(plan, runs=(replace(first, config=gone), second)), watch=(seen := Seen()))
     assert [(each.key, each.state) for each in summary.unfinished] == [(first.key, "failed")]
-    assert "gone.conll" in summary.unfinished[0].reason
+    assert "gone" in summary.unfinished[0].reason
     assert seen.over[second.key][0] == "finished"
     assert list(summary.results.rows[0].figures["train"].values) == [second.key]
     assert "(1 of 2)" in (plan.path / "table.md").read_text()
@@ -213,6 +213,51 @@ def test_a_failing_cell_is_named_and_stops_no_other(corpus_dir, tags, tmp_path):
     seen = Seen()
     assert run_ablation(plan, watch=seen).unfinished == ()
     assert seen.begun == [first.key]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("bare.csv", "text\nthe cat\nthe mat\n", r"^bare: .*label"),
+        ("gaps.csv", "text,label\nthe cat,animal\nthe mat,\non mat,nothing\na cat,animal\n", r"^gaps: .* no label"),
+        ("heads.csv", "text,label\n", r"^heads: "),
+        ("empty.conll", "", r"^empty: "),
+        ("answers.json", json.dumps({"data": []}), r"^answers: "),
+    ],
+)
+def test_examples_that_cannot_be_used_are_told_before_any_model_is_begun(
+    corpus_dir, tags, tmp_path, name, text, message
+):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    plan = small_plan(corpus_dir, f"{tags},{tmp_path / name}", tmp_path / "out")
+    with pytest.raises(TaskError, match=message):
+        run_ablation(plan, watch=(seen := Seen()))
+    assert seen.begun == []
+    assert not plan.path.exists()
+
+
+def test_a_damaged_model_is_exported_again_and_what_was_fine_tuned_stays(corpus_dir, tags, tmp_path):
+    plan = small_plan(corpus_dir, tags, tmp_path / "out", models=1)
+    before = run_ablation(plan).results
+    weights = plan.models[0].path / "export" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:1000])
+    shutil.rmtree(plan.runs[1].path)
+    summary = run_ablation(plan, watch=(seen := Seen()))
+    assert summary.unfinished == ()
+    assert seen.begun == [plan.models[0].key, plan.runs[1].key]
+    assert weights.read_bytes() == whole
+    assert summary.results.rows[0].figures == before.rows[0].figures
+
+
+@pytest.mark.parametrize("folder", ["finetune/mask80-same10-rnd10/train/seed-0", "pretrain/mask80-same10-rnd10"])
+def test_the_folder_of_a_cell_whose_settings_are_damaged_is_named_with_the_remedy(
+    finished, corpus_dir, tags, tmp_path, folder
+):
+    shutil.copytree(finished[0].path, tmp_path / "out")
+    (tmp_path / "out" / folder / "config.yaml").write_text("train: [", encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"remove .*{folder} and run the same command again"):
+        run_ablation(small_plan(corpus_dir, tags, tmp_path / "out"))
 
 
 def test_runs_of_a_model_that_failed_are_skipped_and_others_go_on(corpus_dir, tags, tmp_path):
@@ -270,6 +315,11 @@ def test_points_on_the_way_are_models_of_their_own(corpus_dir, tags, tmp_path):
     weights = {(plan.models[0].model(share) / name).read_bytes() for share, name in _weights()}
     assert len(weights) == 5
     assert not list((plan.models[0].path / "on-the-way").glob(".*"))
+    damaged = plan.models[0].model(0.2) / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    run_ablation(replace(plan, runs=runs), watch=(seen := Seen()))
+    assert seen.begun == [plan.models[0].key]
+    assert {(plan.models[0].model(share) / name).read_bytes() for share, name in _weights()} == weights
 
 
 def _weights():

@@ -1,6 +1,7 @@
 """What the doctor looks at, and what it says of a machine or a run that is not well."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections import namedtuple
@@ -9,12 +10,17 @@ import pytest
 import torch
 from test_health import config_of
 from toy_corpus import write_corpus
+from toy_finished import write_finetuned
+from toy_runs import JUDGED, write_run
 from typer.testing import CliRunner
 
 from bertkit.cli import app
 from bertkit.errors import CheckpointError
 from bertkit.workflows import doctor
 from bertkit.workflows.doctor import machine
+from bertkit.workflows.doctor.run import check_run
+from bertkit.workflows.evaluate import evaluate
+from bertkit.workflows.export import export
 from bertkit.workflows.pretrain import pretrain
 from bertkit.workflows.runs import RunFolder
 
@@ -67,6 +73,12 @@ def test_a_package_of_another_version_is_a_problem_with_its_remedy_and_exit_code
     assert "no-such-package is not installed" in said
     assert "pip install --upgrade bertkit" in said
     assert "ray 2" not in said
+
+
+def test_what_is_said_of_the_processor_is_one_sentence():
+    text = by_name(machine.check_devices())["processor"].text
+    assert " GB of memory free, precision " in text
+    assert "  " not in text
 
 
 def test_too_many_threads_and_too_little_memory_are_worth_a_look(monkeypatch):
@@ -193,10 +205,104 @@ def test_a_damaged_run_does_not_hide_the_machine(trained, tmp_path):
 
 
 def test_a_folder_of_runs_is_one_line(tmp_path):
-    (tmp_path / "results.json").write_text("{}", encoding="utf-8")
+    write_run(tmp_path / "seed-0", "regression", {"dev": JUDGED["regression"]()})
     found = CliRunner().invoke(app, ["doctor", str(tmp_path)])
     assert found.exit_code == 2
     assert "holds several runs" in found.stderr
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "environment.json"])
+def test_a_run_that_lost_what_it_is_known_by_is_one_line(name, trained, tmp_path):
+    run = shutil.copytree(trained / "runs" / "toy", tmp_path / "run")
+    (run / name).unlink()
+    with pytest.raises(CheckpointError, match=f"run is a run without its {name}: put it back"):
+        doctor.examine(run)
+
+
+def spoil(path, text):
+    """Writes `text` in the place of a file, or removes the file or folder for None."""
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "status", "said"),
+    [
+        ("results.json", "{}", "problem", "results.json is damaged: run bertkit evaluate {run} again"),
+        ("results.json", "null", "problem", "results.json is damaged: run bertkit evaluate {run} again"),
+        ("metrics.jsonl", "garbage", "warning", "{run}/metrics.jsonl is damaged: put it back, or do without curves"),
+        ("metrics.jsonl", None, "warning", "{run}/metrics.jsonl is gone: put it back, or do without curves"),
+        ("export", None, "problem", "{run}/export is gone: put it back, or run bertkit export {run} again"),
+        ("export/config.json", None, "problem", "config.json is gone: put it back, or run bertkit export {run} again"),
+        ("export/tokenizer.json", None, "problem", "tokenizer.json is gone: put it back, or run bertkit export {run}"),
+        ("export/model.safetensors", None, "problem", "remove it and run bertkit export {run} again"),
+        ("export/config.json", "{}", "problem", "remove it and run bertkit export {run} again"),
+    ],
+)
+def test_what_a_finished_run_lost_is_named_with_a_remedy(place, text, status, said, trained, tmp_path):
+    run = shutil.copytree(trained / "runs" / "toy", tmp_path / "run")
+    spoil(run / place, text)
+    check = by_name(check_run(run))[place.partition("/")[0]]
+    assert check.status == status
+    assert said.format(run=run) in check.text
+
+
+def test_the_remedies_of_a_damaged_run_work(trained, tmp_path):
+    run = shutil.copytree(trained / "runs" / "toy", tmp_path / "run")
+    spoil(run / "results.json", "[]")
+    evaluate(run)
+    spoil(run / "export", None)
+    export(run)
+    assert not {"results.json", "export"} & set(by_name(check_run(run)))
+
+
+def test_without_checkpoints_an_export_cannot_be_made_anew(trained, tmp_path):
+    run = shutil.copytree(trained / "runs" / "toy", tmp_path / "run")
+    spoil(run / "checkpoints", None)
+    spoil(run / "export", None)
+    assert by_name(check_run(run))["export"].text == f"{run}/export is gone: put it back"
+
+
+def test_damaged_lines_of_a_log_are_counted(trained, tmp_path):
+    run = shutil.copytree(trained / "runs" / "toy", tmp_path / "run")
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8")
+    (run / "metrics.jsonl").write_text(f"gar\nbage\n{lines}", encoding="utf-8")
+    check = by_name(check_run(run))["metrics.jsonl"]
+    assert check.status == "warning"
+    assert "2 lines are damaged" in check.text
+
+
+@pytest.fixture(scope="module")
+def finetuned(tmp_path_factory):
+    return write_finetuned(tmp_path_factory.mktemp("finetuned"))
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "said"),
+    [
+        ("results.json", "{}", "results.json is missing or damaged: remove it and run the same command again"),
+        ("results.json", '{"scores": 3}', "results.json is missing or damaged: remove it and run the same command"),
+        ("results.json", None, "results.json is gone: put it back, or run the same command again, which trains anew"),
+        ("export", None, "export is gone: put it back, or remove {run}/results.json and run the same bertkit finetune"),
+        ("export/tokenizer.json", None, "tokenizer.json is gone: put it back, or remove {run}/results.json and run"),
+        ("export/config.json", "{}", "or remove it and {run}/results.json and run the same command again"),
+    ],
+)
+def test_what_a_fine_tuned_run_lost_is_named_with_a_remedy(place, text, said, finetuned, tmp_path):
+    run = shutil.copytree(finetuned, tmp_path / "run")
+    assert {check.status for check in check_run(run)} == {"ok"}
+    spoil(run / place, text)
+    checks = by_name(check_run(run))
+    check = checks[place.partition("/")[0]]
+    assert check.status == "problem"
+    assert said.format(run=run) in check.text
+    assert checks[str(run)].text.startswith("finished")
+    if place == "results.json":
+        assert "health" not in checks
 
 
 def test_a_lock_that_cannot_be_tried_is_not_taken_for_a_run_under_way(trained, monkeypatch):
@@ -214,9 +320,10 @@ def test_a_lock_that_cannot_be_tried_is_not_taken_for_a_run_under_way(trained, m
 
 
 def test_a_collapsed_fine_tuning_run_is_told(tmp_path):
-    (tmp_path / "config.yaml").write_text("task: {name: glue/rte}\n", encoding="utf-8")
-    (tmp_path / "environment.json").write_text("{}", encoding="utf-8")
-    (tmp_path / "results.json").write_text('{"collapsed": "one answer for everything"}', encoding="utf-8")
-    check = by_name(doctor.examine(tmp_path))["health"]
+    run = write_run(tmp_path / "run", "regression", {"dev": JUDGED["regression"]()})
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    results["collapsed"] = "one answer for everything"
+    (run / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    check = by_name(doctor.examine(run))["health"]
     assert check.status == "warning"
     assert "--stable" in check.text

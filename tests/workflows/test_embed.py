@@ -2,7 +2,11 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -118,6 +122,14 @@ def test_words_have_the_states_of_their_pieces(real, tmp_path, pooling):
     np.testing.assert_allclose(np.array(found["embeddings"][0].as_py()), [reduce(p) for p in pieces], atol=2e-5)
 
 
+def test_a_text_file_is_a_sentence_a_line_for_words_too(toy, tmp_path):
+    path = tmp_path / "in.txt"
+    # As many words in each line: no columns all the same.
+    path.write_text("the cat sat\nthe dog ran\nthe owl saw\n", encoding="utf-8")
+    found, _ = embedded(toy, path, tmp_path, level="word")
+    assert found["tokens"].to_pylist() == [["the", "cat", "sat"], ["the", "dog", "ran"], ["the", "owl", "saw"]]
+
+
 @pytest.mark.parametrize("pooling", ["first", "mean"])
 def test_every_word_of_a_sentence_longer_than_the_model_has_a_vector(toy, tmp_path, pooling):
     # The toy has room for 64 tokens; words of several letters are many pieces there.
@@ -223,6 +235,48 @@ def test_a_row_that_cannot_be_used_keeps_its_place_with_an_error(toy, tmp_path):
     assert summary.bad_rows == 1
     assert [vector is None for vector in found["embedding"].to_pylist()] == [False, True, False]
     assert "empty text" in found["error"].to_pylist()[1]
+
+
+def test_the_first_row_that_cannot_be_used_is_quoted_and_where_the_others_errors_are(
+    toy, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(embedding, "ROWS_AT_ONCE", 1)
+    path = table(tmp_path / "in.csv", [(1, "the cat"), (2, " "), (3, "a\0b")])
+    with caplog.at_level("WARNING", logger="bertkit"):
+        found, _ = embedded(toy, path, tmp_path)
+    first = found["error"].to_pylist()[1]
+    assert f"2 of 3 rows have no vector, and an error in column 'error' instead: {first}" in caplog.messages
+
+
+def test_a_folder_of_several_runs_is_said_to_be_one(toy, tmp_path):
+    for name in ("seed-0", "seed-1"):
+        (tmp_path / "suite" / name).mkdir(parents=True)
+        for file in ("config.yaml", "environment.json"):
+            (tmp_path / "suite" / name / file).write_text("{}", encoding="utf-8")
+    with pytest.raises(BertkitError, match="suite holds several runs: name one of the folders in it"):
+        embed(tmp_path / "suite", [table(tmp_path / "in.csv", [(1, "the cat")])], output=tmp_path / "o.parquet")
+
+
+def test_a_name_of_neither_a_folder_nor_a_model_on_the_hub_is_one_line(tmp_path):
+    path = table(tmp_path / "in.csv", [(1, "the cat")])
+    arguments = ["-m", "bertkit", "embed", "nope", path.name]
+    asked = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
+    # huggingface_hub's lines bypass what a test in this process can catch; it waits 23 s, which nobody needs.
+    program = (
+        "import huggingface_hub.utils._http as h, runpy, sys, types; "
+        "h.time = types.SimpleNamespace(sleep=lambda s: None, time=h.time.time); "
+        f"sys.argv = {['bertkit', *arguments[2:]]!r}; runpy.run_module('bertkit', run_name='__main__')"
+    )
+    environment = {**os.environ, **asked, "PYTHONPATH": str(Path(__file__).parents[2])}
+    found = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 2, found.stderr
+    note, error = found.stderr.splitlines()
+    assert note == "there is no folder nope: taking it for a Hub id"
+    assert error.startswith(
+        "error: there is no folder nope, and the Hub at http://127.0.0.1:9 cannot be reached: give "
+    )
 
 
 def test_weights_of_layers_are_used_as_given():

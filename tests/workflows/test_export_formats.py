@@ -159,6 +159,7 @@ def test_other_logits_are_refused_and_nothing_is_left(to, run, tmp_path, monkeyp
         (["{run}", "--to", "onnx", "--output-dir", "{used}/file"], "exists already"),
         (["{run}", "--to", "bertkit", "--output-dir", "{used}/file/x"], "cannot be written"),
         (["{run}", "--to", "bert", "--output-dir", "."], "exists already"),
+        (["{lost}", "--to", "onnx"], "lost is a run without its config.yaml: put it back"),
         (["{suite}", "--to", "onnx"], "holds several runs: name one of the folders in it"),
         (["{unfinished}", "--to", "onnx"], "is not finished: run the same bertkit finetune command again"),
         (["{damaged}", "--to", "safetensors-only"], "is damaged"),
@@ -172,14 +173,17 @@ def test_other_logits_are_refused_and_nothing_is_left(to, run, tmp_path, monkeyp
 def test_what_cannot_be_exported_is_said_in_one_line(arguments, message, run, tmp_path, monkeypatch):
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
-    places = {name: tmp_path / name for name in ("used", "suite", "unfinished", "damaged", "foreign")}
-    for name in ("used", "suite"):
-        places[name].mkdir()
+    places = {name: tmp_path / name for name in ("used", "suite", "unfinished", "damaged", "foreign", "lost")}
+    for name in ("used", "suite/seed-0"):
+        (tmp_path / name).mkdir(parents=True)
     (places["used"] / "file").write_text("mine", encoding="utf-8")
-    (places["suite"] / "results.json").write_text("{}", encoding="utf-8")
-    for name in ("unfinished", "damaged", "foreign"):
+    for name in ("config.yaml", "environment.json"):
+        (places["suite"] / "seed-0" / name).touch()
+    for name in ("unfinished", "damaged", "foreign", "lost"):
         shutil.copytree(run.path, places[name])
+    (places["lost"] / "config.yaml").unlink()
     shutil.rmtree(places["unfinished"] / "export")
+    (places["unfinished"] / "results.json").unlink()
     (places["damaged"] / "export/model.safetensors").write_bytes(b"123")
     (places["foreign"] / "export/config.json").write_text(
         '{"model_type": "bert", "architectures": ["Llama"]}', encoding="utf-8"

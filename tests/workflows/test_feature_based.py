@@ -307,9 +307,12 @@ def test_the_option_is_a_frozen_encoder_and_a_bilstm_whose_settings_may_be_given
         (["--stable"], "leave it or --feature-based out"),
         (["--grid=paper"], "leave it or --feature-based out"),
         (["--set=model.bilstm=null"], "leave out --set model.bilstm=null"),
+        (["--set=model.freeze=null"], "keeps the encoder as it is: leave out --set model.freeze"),
+        (["--set=model.freeze = none"], "keeps the encoder as it is: leave out --set model.freeze"),
+        (["--set=model.freeze=embeddings"], "keeps the encoder as it is: leave out --set model.freeze"),
         (["--set=model.lora={}"], "set one of the two to null"),
         (["--set=model.reinit_layers=1"], "set one only"),
-        (["--set=model.bilstm.layer=last"], "did you mean 'layers'"),
+        (["--set=model.bilstm.layer=last"], "did you mean 'model.bilstm.layers'"),
         (["--recipe=stable"], "set one only"),
     ],
 )
@@ -321,6 +324,25 @@ def test_a_mistake_gives_one_line_and_exit_code_2(arguments, dry, message, bert,
     assert message in " ".join(done.stderr.split())
     assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1
     assert "Traceback" not in done.output
+
+
+def test_a_setting_that_says_what_the_option_says_is_taken(bert):
+    assert dry("--set", "model.freeze=encoder", bert=bert)["model"]["freeze"] == "encoder"
+
+
+@pytest.mark.parametrize("options", [["--feature-based"], ["--set=model.freeze=encoder"], []])
+def test_what_is_advised_after_a_collapse_works_for_that_kind_of_run(options, bert, tmp_path):
+    train = write_examples(tmp_path, "classification")
+    settings = ["task.max_seq_length=32", "train.epochs=1", "train.precision=fp32", "optim.learning_rate=1e-9"]
+    command = ["finetune", "classify", "--train", train, "--from", bert, "--output-dir", tmp_path / "run", *options]
+    command += [f"--set={setting}" for setting in settings]
+    shown = " ".join(run(*command).stdout.split())
+    assert "collapsed" in shown
+    advice = "try a higher or lower optim.learning_rate, more train.epochs, or --set train.retry_collapsed=3"
+    assert (advice in shown, "--recipe stable" in shown) == (bool(options), not options)
+    again = run(*command, "--set=train.retry_collapsed=1")
+    assert again.exit_code == 0, again.output
+    assert json.loads((tmp_path / "run/results.json").read_text())["attempts"] == 2
 
 
 def test_a_task_loaded_for_a_feature_based_run_is_that_of_any_other(bert, tmp_path):

@@ -160,7 +160,9 @@ def test_glue_all_asks_for_every_file_before_it_runs_the_first_task(bert, tmp_pa
 
 
 def test_several_runs_are_no_model(tmp_path):
-    (tmp_path / "results.json").write_text('{"runs": {}}')
+    (tmp_path / "seed-0").mkdir()
+    for name in ("config.yaml", "environment.json"):
+        (tmp_path / "seed-0" / name).write_text("{}")
     result = run("evaluate", tmp_path, "--data", "x.csv")
     assert result.exit_code == 2
     assert "name one of the folders in it" in " ".join(result.stderr.split())

@@ -195,6 +195,13 @@ def test_unknown_tokens_and_copies_in_the_text_are_told_before_the_first_step():
     assert HealthWatch(Reference(MINI, 6.0)).of_corpus() == []
 
 
+def test_the_order_of_sentences_is_not_judged_by_the_band_of_next_sentences():
+    row = {"step": 20_000, "tokens": 80_000_000, "mlm_loss": 3.0, "nsp_accuracy": 0.5}
+    assert Reference(MINI, WORDS_ALONE).band("nsp_accuracy", row) is not None
+    assert Reference(MINI, WORDS_ALONE, next_sentence=False).band("nsp_accuracy", row) is None
+    assert Reference(MINI, WORDS_ALONE, next_sentence=False).band("mlm_loss", row) is not None
+
+
 def test_usual_learning_rates_are_those_of_the_recipes():
     assert usual_learning_rate(400_000) == pytest.approx(2e-3)
     assert usual_learning_rate(12_600_000) == pytest.approx(5e-4, rel=0.3)  # small

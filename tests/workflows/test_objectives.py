@@ -1,9 +1,15 @@
 """Every pre-training objective learns from the same store, in the same loop, and goes on as if never stopped."""
 
+import json
+
 import pytest
 import torch
 from test_pretrain import StopAt, final_weights, same_bits, tiny_config
+from typer.testing import CliRunner
 
+from bertkit.cli import app
+from bertkit.cli.console import ConsoleWatcher
+from bertkit.cli.pretrain import print_summary
 from bertkit.errors import ConfigError
 from bertkit.train.tracking import read_metrics
 from bertkit.workflows.evaluate import evaluate
@@ -51,11 +57,39 @@ def test_it_learns_more_than_word_frequencies(objective, store, tmp_path):
     assert scores["lm_loss"] < scores["unigram_entropy"] - 0.3
 
 
-def test_settings_of_masks_that_nobody_draws_are_said_to_be_idle(store, tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("objective", "name", "short"),
+    [
+        ("mlm+nsp", "next sentence", "nsp"),
+        ("mlm+sop", "sentence order", "sop"),
+        ("ltr+sop", "sentence order", "sop"),
+    ],
+)
+def test_what_is_learned_of_pairs_is_shown_by_its_name_and_kept_in_files_by_one(
+    objective, name, short, store, tmp_path, capsys
+):
+    config = config_of(objective, store.location, train__max_steps=2)
+    with ConsoleWatcher() as watch:
+        print_summary(pretrain(config, tmp_path / "run", watch=watch))
+    shown = capsys.readouterr()
+    assert f"{name} accuracy" in shown.out
+    assert f", {short} 0." in shown.err
+    evaluated = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run")])
+    assert [each for each in ("next sentence", "sentence order") if each in evaluated.stdout] == [name]
+    row = next(row for row in read_metrics(tmp_path / "run/metrics.jsonl") if "loss" in row)
+    assert {"nsp_loss", "nsp_accuracy"} <= row.keys()
+    assert "nsp_accuracy" in json.loads((tmp_path / "run/results.json").read_text())["heldout"]
+
+
+def test_settings_of_masks_that_nobody_draws_are_warned_of(store, tmp_path, caplog):
     config = config_of("ltr", store.location, train__max_steps=1, masking__whole_word=True)
-    with caplog.at_level("INFO", logger="bertkit"):
+    with caplog.at_level("WARNING", logger="bertkit"):
         pretrain(config, tmp_path / "run")
     assert "objective ltr masks nothing: the settings under 'masking' are not used" in caplog.text
+    caplog.clear()
+    with caplog.at_level("WARNING", logger="bertkit"):
+        pretrain(config_of("ltr", store.location, train__max_steps=1), tmp_path / "untouched")
+    assert "masks nothing" not in caplog.text
 
 
 def test_the_same_text_is_read_whatever_is_learned_of_it(store, tmp_path):

@@ -433,7 +433,9 @@ def test_fp16_on_a_cpu_is_refused(store, tmp_path):
 
 
 def test_from_something_that_is_no_bert_is_refused(corpus_dir, tmp_path):
-    with pytest.raises(ConfigError, match="cannot be opened: give a BERT's folder, a run or a Hub id"):
+    with pytest.raises(
+        ConfigError, match="no folder .*nothing, and no model on the Hub can be called so: give a BERT's"
+    ):
         pretrain(tiny_config(corpus_dir, train__init_from=str(tmp_path / "nothing")), tmp_path / "run")
 
 

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import shutil
+from pathlib import Path
 
 import onnxruntime
 import pytest
@@ -82,6 +84,28 @@ def test_the_float_model_scores_as_the_run_did_and_the_integers_beside_it(proble
     assert "not_measured" not in record
     assert watch.titles == ["exporting to onnx", "quantising", "scoring model.onnx", "scoring model_quantized.onnx"]
     assert watch.done[-1] == ("scoring", 12, 12)
+
+
+def test_where_the_run_scored_in_another_precision_a_note_says_so(pretrained, tmp_path):
+    def exported(run, name):
+        arguments = ["export", str(run), "--to", "onnx", "--int8", "--output-dir", str(tmp_path / name)]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        return result.stdout, read_record(tmp_path / name)
+
+    said, record = exported(pretrained.path, "same")
+    assert "note" not in record
+    assert "The run itself" not in said
+    run = RunFolder(Path(shutil.copytree(pretrained.path, tmp_path / "run")))
+    results = json.loads(run.results_file.read_text(encoding="utf-8"))
+    results["heldout"]["mlm_loss"] = 4.5
+    results["provenance"] |= {"precision": "bf16", "hardware": {"devices": ["NVIDIA H200"] * 2}}
+    run.results_file.write_text(json.dumps(results), encoding="utf-8")
+    said, record = exported(run.path, "other")
+    assert record["note"] == "The run itself was scored in bf16 on NVIDIA H200: heldout mlm_loss 4.5000"
+    assert record["note"] in said
+    run.results_file.unlink()
+    assert "note" not in exported(run.path, "unfinished")[1]
 
 
 def test_a_pretrained_model_is_measured_by_its_held_out_text(pretrained, tmp_path):

@@ -17,6 +17,7 @@ from bertkit.errors import CheckpointError, ConfigError
 from bertkit.tasks.spec import TaskSpec
 from bertkit.workflows.evaluate_task import score_again
 from bertkit.workflows.finetune import finetune
+from bertkit.workflows.published import published_run
 from bertkit.workflows.report.page import write_report
 from bertkit.workflows.report.subjects import short_names
 from bertkit.workflows.runs import RunFolder
@@ -115,6 +116,20 @@ def test_hostile_texts_stay_text_in_every_kind_of_card(problem, tmp_path):
     assert evil in page.text
 
 
+def test_the_report_of_a_comparison_is_not_written_over(tmp_path):
+    folder = tmp_path / "comparison"
+    runs = [write_run(folder / "finetune" / row, "classification", {"dev": judged_labels()}) for row in ("a", "b")]
+    (folder / "ablation.yaml").write_text("table: sizes\n")
+    (folder / "report.html").write_text("its own")
+    for output in (None, folder):
+        with pytest.raises(ConfigError, match="is the report of a comparison, by bertkit ablate"):
+            write_report([folder], output=output)
+    assert (folder / "report.html").read_text() == "its own"
+    assert write_report([folder], output=folder / "runs.html").runs == tuple(runs)
+    with pytest.raises(CheckpointError, match=f"is a comparison, .* name a run in it, such as {runs[0]}"):
+        published_run(folder)
+
+
 def test_predictions_of_an_earlier_version_are_reported_without_texts(tmp_path):
     run = write_run(tmp_path / "run", "classification", {"dev": judged_labels()})
     rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
@@ -192,12 +207,21 @@ def test_the_same_run_named_twice_is_shown_once(tmp_path):
         (lambda p: _with(p, "results.json", "{"), CheckpointError, "results.json is missing or damaged"),
         (lambda p: _with(p, "environment.json", "[]x"), CheckpointError, "environment.json is damaged"),
         (lambda p: _with(p, "config.yaml", "a: [b"), ConfigError, "config.yaml"),
-        (lambda p: _with(p, "config.yaml", "train: {seed: 0}"), CheckpointError, "bertkit evaluate"),
+        (lambda p: _with(p, "config.yaml", ""), ConfigError, "config.yaml: train: field required"),
+        (lambda p: _without(p, "config.yaml"), CheckpointError, "is a run without its config.yaml: put it back"),
+        (lambda p: _without(p, "environment.json"), CheckpointError, "is a run without its environment.json"),
     ],
 )
 def test_what_cannot_be_reported_is_told_in_one_sentence(make, error, words, tmp_path):
     with pytest.raises(error, match=re.escape(words)):
         write_report([make(tmp_path)])
+
+
+def _without(folder, name):
+    """A run that has begun and lost a file."""
+    run = _with(folder, "pinned.json", "{}")
+    (run / name).unlink()
+    return run
 
 
 def _with(folder, name, text):

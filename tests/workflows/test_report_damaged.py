@@ -10,6 +10,7 @@ from bertkit.errors import CheckpointError
 from bertkit.tasks.spec import TaskSpec
 from bertkit.train.tracking import read_log
 from bertkit.workflows.report.blocks import Number, Table
+from bertkit.workflows.report.history import read_history
 from bertkit.workflows.runs import RunFolder
 from bertkit.workflows.scoring import iterate_predictions, write_predictions
 
@@ -98,6 +99,21 @@ def test_a_log_damaged_in_its_middle_is_told_and_one_cut_at_its_end_is_not(place
     text = page_of(run).text
     assert "left out of the curves" in text if said else "left out" not in text
     assert said is None or said in text
+
+
+@pytest.mark.parametrize("text", ["garbage", '{"step": 3, "lo', None])
+def test_a_log_of_a_finished_run_without_one_row_is_told(text, tmp_path):
+    run = write_run(tmp_path / "run", "regression", {"dev": JUDGED["regression"]()}, logs=True)
+    (run / "metrics.jsonl").unlink()
+    if text is not None:
+        (run / "metrics.jsonl").write_text(text, encoding="utf-8")
+    assert "metrics.jsonl is missing or damaged: there are no curves of the run." in page_of(run).text
+
+
+@pytest.mark.parametrize(("text", "is_lost"), [("garbage", True), ('{"step": 3, "lo', False), ("", False)])
+def test_what_a_kill_leaves_of_the_first_line_is_no_damage(text, is_lost, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(text, encoding="utf-8")
+    assert read_history(RunFolder(tmp_path), {}).is_lost == is_lost
 
 
 def test_collapsed_runs_are_named_beside_the_scores_of_all(tmp_path):

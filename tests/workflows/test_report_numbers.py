@@ -7,7 +7,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from bertkit.tasks.scoring import best_null_threshold
 from bertkit.tasks.spec import Answer
-from bertkit.workflows.report.answers import kind_of_question, marked_context
+from bertkit.workflows.report.answers import AnswerReport, kind_of_question, marked_context
 from bertkit.workflows.report.history import MOST_POINTS, History
 from bertkit.workflows.report.numbers import (
     by_length,
@@ -95,6 +95,18 @@ def test_the_best_of_the_threshold_curve_is_the_one_that_tuning_finds(draw):
 def test_below_all_scores_only_questions_without_answer_are_right():
     curve = null_threshold_curve([1.0, 2.0], [1.0, 0.0], [1.0, 0.0], [True, False])
     assert curve.f1.tolist() == [0.5, 1.0, 0.5]
+
+
+@pytest.mark.parametrize(("answered_f1", "said"), [(0.0, True), (1.0, False)])
+def test_where_no_answer_to_all_is_best_the_officially_named_threshold_is_explained(answered_f1, said):
+    report = AnswerReport(null_threshold=-1.0)
+    for number in range(4):
+        golds = () if number else (Answer("Paris", 0),)
+        guess = "Paris" if answered_f1 else "Rome"
+        details = {"best_span": guess, "null_score_difference": float(number)}
+        report.add(Judged(str(number), guess, golds, 0.5, details, texts=("Where?", "Paris")))
+    (section,) = (each for each in report.sections("x") if each.title == "Null threshold")
+    assert ("the official script calls 0" in str(section)) == said
 
 
 def test_the_worst_are_the_highest_in_order_however_many_come(draw):

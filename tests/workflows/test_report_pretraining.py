@@ -165,7 +165,7 @@ def test_levels_of_runs_on_different_text_are_one_a_run_and_as_long_as_the_longe
         return Logged(name, History(rows, [{"step": steps, "heldout_unigram_entropy": entropy}]))
 
     def levels(*runs):
-        (chart,) = pretraining_charts(runs)
+        (chart,) = pretraining_charts(runs, pairs="next sentence")
         return [(s.name, s.y[0], s.x["steps"].tolist()) for s in chart.series if s.style == "reference"]
 
     assert levels(logged("a", 6.0, 10), logged("b", 6.0, 50)) == [("word frequencies alone", 6.0, [1, 50])]

@@ -8,11 +8,12 @@ import yaml
 from hub_server import _CARD, _metadata_errors
 from toy_finished import write_finetuned, write_pretrained
 
-from bertkit.errors import CheckpointError, HubError
+from bertkit.errors import CheckpointError, ConfigError, HubError
 from bertkit.workflows.card import card, card_picture, portable_config
 from bertkit.workflows.plots import write_plots
 from bertkit.workflows.published import published_run
 from bertkit.workflows.runs import RunFolder
+from bertkit.workflows.suite import read_suite
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,20 @@ def test_every_kind_of_problem_has_a_card_the_hub_takes(problem, tmp_path):
     assert '"ann/x"' in text
 
 
+def test_figures_of_squad_2_are_named_as_its_own_words_are_written(tmp_path):
+    run = write_finetuned(tmp_path, "span_qa")
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    (split,) = results["scores"]
+    names = ("HasAns_f1", "HasAns_exact", "NoAns_f1", "NoAns_exact")
+    results["scores"][split] |= dict.fromkeys(names, 50.0)
+    (run / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    text = card(run)
+    written = {m["type"]: m["name"] for m in metadata(text)["model-index"][0]["results"][0]["metrics"]}
+    said = ("HasAns F1", "HasAns exact match", "NoAns F1", "NoAns exact match")
+    assert [written[name] for name in names] == list(said)
+    assert all(f"| {split} | {name} | 50.00 |" in text for name in said)
+
+
 def test_a_named_task_has_its_data_set_on_the_hub(own_suite):
     for seed in ("seed-0", "seed-1"):
         change(own_suite, seed, task="glue/sst2")
@@ -267,8 +282,45 @@ def test_a_figure_that_is_text_is_one_line_before_the_best_run_is_chosen(own_sui
 def test_a_damaged_config_is_one_line(pretrained, tmp_path):
     run = shutil.copytree(pretrained, tmp_path / "run")
     (run / "config.yaml").write_text("corpus: x\n")
-    with pytest.raises(CheckpointError, match=r"config\.yaml is damaged"):
+    with pytest.raises(ConfigError, match=r"run/config\.yaml: train: field required"):
         card(run)
+
+
+def test_an_empty_config_of_fine_tuning_is_not_blamed_on_the_results(own_suite):
+    (own_suite / "seed-0/config.yaml").write_text("")
+    with pytest.raises(ConfigError, match=r"seed-0/config\.yaml: train: field required"):
+        card(own_suite / "seed-0")
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "environment.json"])
+def test_a_run_that_lost_what_it_is_known_by_is_not_taken_for_several(name, pretrained, tmp_path):
+    run = shutil.copytree(pretrained, tmp_path / "run")
+    (run / name).unlink()
+    with pytest.raises(CheckpointError, match=f"run is a run without its {name}: put it back"):
+        card(run)
+    with pytest.raises(CheckpointError, match=f"run is a run without its {name}: put it back"):
+        read_suite(run)
+
+
+def test_a_card_needs_no_export(own_suite):
+    text = card(own_suite / "seed-0")
+    (own_suite / "seed-0/export/config.json").unlink()
+    assert card(own_suite / "seed-0") == text
+    shutil.rmtree(own_suite / "seed-0/export")
+    assert card(own_suite / "seed-0") == text
+    (own_suite / "seed-0/pinned.json").unlink()
+    with pytest.raises(CheckpointError, match=r"seed-0/export is gone: put it back, or remove .*results\.json"):
+        card(own_suite / "seed-0")
+
+
+def test_a_run_without_a_row_in_its_log_has_a_card_without_curves(pretrained, tmp_path):
+    run = RunFolder(shutil.copytree(pretrained, tmp_path / "run"))
+    write_plots(run)
+    assert "![" in card(run.path)
+    run.metrics_file.write_text("garbage", encoding="utf-8")
+    assert "![" not in card(run.path)
+    run.metrics_file.unlink()
+    assert "![" not in card(run.path)
 
 
 def test_what_is_no_number_is_said_and_kept_from_the_metadata(own_suite):

@@ -129,6 +129,7 @@ def test_every_mask_of_a_text_has_its_own_words_and_special_tokens_are_letters(c
     [
         ("classes", "", "is not valid JSON"),
         ("classes", "[" * 100_000, "is not valid JSON"),
+        ("classes", '{"inputs": "é"}'.encode("latin-1"), "is not UTF-8 (byte 12 is 0xe9): encode the JSON as UTF-8"),
         ("classes", '{"inputs": 1' + "0" * 5000 + "}", "is not valid JSON"),
         ("classes", "[]", 'must be an object with "inputs"'),
         ("classes", '{"input": "a"}', 'must be an object with "inputs"'),
@@ -501,7 +502,7 @@ def test_what_cannot_be_served_says_why(tmp_path, heads):
     write_head(tmp_path / "nsp", "NextSentencePrediction")
     with pytest.raises(ConfigError, match="has no head to predict with"):
         open_served(str(tmp_path / "nsp"))
-    with pytest.raises(ConfigError, match="^nothing cannot be opened"):
+    with pytest.raises(ConfigError, match="^there is no folder nothing, and "):
         open_served("nothing")
     with pytest.raises(ConfigError, match=r"--host 203\.0\.113\.9 is no address of this machine"):
         serve(str(heads / "classes"), host="203.0.113.9", port=0)

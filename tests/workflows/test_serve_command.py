@@ -1,6 +1,7 @@
 """`bertkit serve` as a process: 200 clients at once, signals, a port in use."""
 
 import asyncio
+import inspect
 import io
 import json
 import signal
@@ -16,6 +17,7 @@ from toy_heads import write_head
 from typer.testing import CliRunner
 
 from bertkit.cli import app
+from bertkit.cli.serve import serve
 from bertkit.train.signals import StoppedError
 from bertkit.workflows.predict import predict
 
@@ -55,6 +57,13 @@ async def ask_all(url, texts):
         return first.json()["outputs"], second.json()["outputs"][0]
 
     return await asyncio.gather(*map(one, texts))
+
+
+def test_no_line_of_its_help_is_folded_twice():
+    # typer keeps a new line within any paragraph after the first, wherever the terminal folds it.
+    _, *others = inspect.cleandoc(serve.__doc__).split("\n\n")
+    assert others
+    assert not any("\n" in paragraph for paragraph in others)
 
 
 def test_200_clients_at_once_each_get_their_own_right_answer(head):
@@ -127,7 +136,7 @@ def test_a_port_in_use_is_one_line_that_names_the_option(head):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere/at-all"], "nowhere/at-all cannot be opened"),
+        (["nowhere/at-all"], "there is no folder nowhere/at-all, and HF_HUB_OFFLINE is set"),
         (["--host", ""], "--host is empty"),
         (["--host", "203.0.113.9"], "--host 203.0.113.9 is no address of this machine"),
         (["--host", "no such host"], "--host no such host is no address of this machine"),

@@ -33,6 +33,7 @@ from bertkit.workflows.predict import predict
 from bertkit.workflows.report.curves import Logged, pretraining_charts
 from bertkit.workflows.report.guessed_words import guessed_words
 from bertkit.workflows.report.history import History
+from bertkit.workflows.report.subjects import read_subjects, title_of_pairs
 from bertkit.workflows.runs import RunFolder
 from bertkit.workflows.serve.server import open_served
 
@@ -134,7 +135,7 @@ def test_a_curve_is_held_against_the_word_frequencies_of_its_own_objective():
         Logged("left", history("lm", 5.0)),
         Logged("both", history("lm", 5.0)),
     ]
-    charts = {chart.key: chart for chart in pretraining_charts(runs)}
+    charts = {chart.key: chart for chart in pretraining_charts(runs, pairs="next sentence")}
     names = {key: [series.name for series in chart.series] for key, chart in charts.items()}
     assert [name for name in names["mlm_loss"] if "left" in name or "both" in name] == []
     assert [name for name in names["lm_loss"] if "masked" in name] == []
@@ -286,3 +287,17 @@ def test_nothing_is_masked_where_a_run_masks_nothing(objective, direction, pretr
     result = runner.invoke(app, ["explain", "the cat", "--from", str(pretrained_run(objective))])
     assert "none is masked" in result.stdout
     assert ("position embedding" in result.stdout) == (objective != "bilm")
+
+
+@pytest.mark.parametrize(
+    ("objectives", "title"),
+    [
+        (["ltr+sop"], "Sentence order accuracy"),
+        (["ltr+nsp"], "Next sentence accuracy"),
+        (["ltr+sop", "ltr+nsp"], "Sentence order or next sentence accuracy"),
+    ],
+)
+def test_a_report_calls_the_order_of_sentences_by_its_name(objectives, title, pretrained_run):
+    subjects = read_subjects([pretrained_run(objective) for objective in objectives])
+    logged = [Logged(each.name, each.history) for each in subjects]
+    assert title in {chart.title for chart in pretraining_charts(logged, pairs=title_of_pairs(subjects))}

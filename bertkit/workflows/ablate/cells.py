@@ -1,5 +1,6 @@
 """One cell of a comparison: run, recognised when it is finished, and what is left of it on disk."""
 
+import json
 import logging
 import shutil
 import time
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Literal
+
+from safetensors import SafetensorError, safe_open
 
 from bertkit.config.finetune import FinetuneConfig
 from bertkit.config.load import differing_keys
@@ -54,7 +57,7 @@ def is_finished(cell: Cell, *, retry_collapsed: int = 0) -> bool:
     if not run.results_file.is_file():
         return False
     if isinstance(cell, PretrainCell):
-        return run.export.is_dir() and all(cell.model(share).is_dir() for share in cell.takes)
+        return all(_opens(export) for export in (run.export, *_on_the_way(cell).values()))
     results = run.read_results()
     return not (results.get("collapsed") and results["attempts"] <= retry_collapsed)
 
@@ -63,17 +66,20 @@ def require_own_results(cell: Cell) -> None:
     """Checks that the results in the cell's folder are of its own settings: another task may have the same name.
 
     Raises:
-        ConfigError: they are of others.
+        ConfigError: they are of others, or nobody can tell.
     """
     run = RunFolder(cell.path)
     if not run.results_file.is_file():
         return
     filled_in = _FILLED_IN
-    if isinstance(cell, PretrainCell):
-        differing = differing_keys(run.read_config(PretrainConfig), cell.config)
-        filled_in += ("model",) * (cell.config.train.init_from is not None)
-    else:
-        differing = differing_keys(run.read_config(FinetuneConfig), cell.config)
+    try:
+        if isinstance(cell, PretrainCell):
+            differing = differing_keys(run.read_config(PretrainConfig), cell.config)
+            filled_in += ("model",) * (cell.config.train.init_from is not None)
+        else:
+            differing = differing_keys(run.read_config(FinetuneConfig), cell.config)
+    except BertkitError as error:
+        raise ConfigError(f"{error}; remove {cell.path} and run the same command again, which runs it anew") from error
     others = [key for key in differing if not any(f"{key}.".startswith(f"{own}.") for own in filled_in)]
     if others:
         raise ConfigError(
@@ -115,10 +121,30 @@ def _run(cell: Cell, *, watch: Watcher, keep_models: bool) -> str | None:
 
 def _keep_on_the_way(cell: PretrainCell) -> None:
     """Exports what the run was after each share of its training, from the checkpoint nearest to that."""
-    for share in cell.takes:
-        target = cell.model(share)
-        if share < 1 and not target.is_dir():
+    for share, target in _on_the_way(cell).items():
+        if not _opens(target):
+            shutil.rmtree(target, ignore_errors=True)
             _export_at(cell, checkpoint_at(cell, share), target)
+
+
+def _on_the_way(cell: PretrainCell) -> dict[float, Path]:
+    """Where the exports from before its end lie, by their share of the training."""
+    return {share: cell.model(share) for share in cell.takes if share < 1}
+
+
+def _opens(export: Path) -> bool:
+    """Whether the files of a model are whole, as their heads tell: one that is not is written again."""
+    weights = list(export.glob("model*.safetensors"))
+    try:
+        for path in export.glob("*.json"):
+            json.loads(path.read_bytes())
+        for path in weights:
+            # Refuses a file that is shorter than its head says.
+            with safe_open(path, framework="pt"):
+                pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return bool(weights) and (export / "config.json").is_file()
 
 
 def checkpoint_at(cell: PretrainCell, share: float) -> Checkpoint:

@@ -9,11 +9,12 @@ import numpy as np
 from bertkit.config.schema import PretrainConfig
 from bertkit.data.features import Array
 from bertkit.tasks.spec import Example
+from bertkit.workflows.ablate.examples import read_examples
 from bertkit.workflows.ablate.plan import AblationPlan, Column, FinetuneCell
 from bertkit.workflows.bench.rates import Sizes, build_rates, classification_flops, pretraining_flops
 from bertkit.workflows.bench.request import default_precision, device_type
 from bertkit.workflows.finetune_setup import resolve
-from bertkit.workflows.task_data import TaskData, load_task
+from bertkit.workflows.task_data import TaskData
 
 # Of the matmul rate, what training small and middling models reaches (recipes/README.md, Speed).
 UTILISATION: Final = 0.4
@@ -81,9 +82,8 @@ class _Work:
 
 
 def _work(plan: AblationPlan, column: Column) -> _Work:
-    run = next(run for run in plan.runs if run.column == column.key)
-    data = load_task(run.config)
-    longest = resolve(run.config, data).task.max_seq_length or run.model.config.model.max_position_embeddings
+    examples = read_examples(plan, column)
+    data, longest = examples.data, examples.longest
     evaluated = [example for rows in data.evaluate.values() for example in rows]
     return _Work(data, _lengths(data.train, longest), _lengths(evaluated, longest))
 

@@ -47,7 +47,7 @@ def got_grid(results: AblationResults) -> Grid:
         if got is not None:
             parameters = EMPTY if got.parameters is None else f"{got.parameters / 1e6:,.1f} M"
             tokens = f"{got.tokens / 1e6:,.2f} M"
-            cells = (f"{got.steps:,.0f}", tokens, f"{got.minutes:,.1f}", parameters, _perplexity(got))
+            cells = (f"{got.steps:,.0f}", tokens, f"{got.minutes:,.2f}", parameters, _perplexity(got))
         rows.append((*row.cells, *cells))
     return head, rows
 

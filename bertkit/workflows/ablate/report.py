@@ -16,7 +16,7 @@ from bertkit.workflows.report import facts
 from bertkit.workflows.report.blocks import Block, Cell, Chapter, Note, Number, Row, Section, Table
 from bertkit.workflows.report.curves import Logged, pretraining_charts
 from bertkit.workflows.report.render import render
-from bertkit.workflows.report.subjects import read_subjects
+from bertkit.workflows.report.subjects import read_subjects, title_of_pairs
 from bertkit.workflows.report.svg import picture
 from bertkit.workflows.runs import RunFolder, kept_whole
 
@@ -86,10 +86,12 @@ def _pretraining_blocks(plan: AblationPlan, results: AblationResults) -> list[Bl
     blocks: list[Block] = [Table("What every model got", head, rows)]
     begun = [model.path for model in plan.models if RunFolder(model.path).metrics_file.is_file()]
     try:
-        logged = [Logged(subject.name, subject.history) for subject in read_subjects(begun)] if begun else []
+        subjects = read_subjects(begun) if begun else []
     except BertkitError as error:
         return [*blocks, Note(f"The curves cannot be drawn: {error}.", "warning")]
-    return [*blocks, Row([picture(chart, "models") for chart in pretraining_charts(logged)])] if logged else blocks
+    logged = [Logged(subject.name, subject.history) for subject in subjects]
+    charts = pretraining_charts(logged, pairs=title_of_pairs(subjects)) if logged else []
+    return [*blocks, Row([picture(chart, "models") for chart in charts])] if charts else blocks
 
 
 def _runs_table(results: AblationResults) -> Table:

@@ -5,13 +5,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from bertkit.config.ablate import AblateConfig
 from bertkit.config.load import differing_keys, dump_config, read_yaml, validate_config
 from bertkit.errors import DISK_FULL, ConfigError
 from bertkit.lock import LOCK_FILE, FolderLock
 from bertkit.workflows.ablate.cells import Outcome, is_finished, require_own_results
+from bertkit.workflows.ablate.examples import require_examples
 from bertkit.workflows.ablate.forms import shown, to_csv, to_markdown
 from bertkit.workflows.ablate.plan import AblationPlan, Cell, FinetuneCell, PretrainCell
 from bertkit.workflows.ablate.report import write_report
@@ -21,10 +21,10 @@ from bertkit.workflows.ablate.todo import Todo
 from bertkit.workflows.ablate.watch import AblationWatcher, UnwatchedAblation
 from bertkit.workflows.prepare import prepare
 from bertkit.workflows.runs import RunFolder, write_aside
+from bertkit.workflows.several import COMPARISON_FILE
 
 logger = logging.getLogger(__name__)
 
-CONFIG_FILE: Final = "ablation.yaml"
 RESULTS_FILE, MARKDOWN_FILE, CSV_FILE = "results.json", "table.md", "table.csv"
 
 
@@ -52,8 +52,11 @@ def run_ablation(plan: AblationPlan, *, watch: AblationWatcher | None = None) ->
     try:
         with FolderLock(plan.path):
             _pin(plan)
+            if left := _left(plan):
+                watch.begin("reading the examples of every task")
+                require_examples(plan, left)
             _prepare(plan, watch)
-            summary = _run_cells(plan, workers, watch)
+            summary = _run_cells(plan, left, workers, watch)
             watch.begin("writing the report")
             write_report(plan, summary.results)
     except BaseException:
@@ -63,16 +66,19 @@ def run_ablation(plan: AblationPlan, *, watch: AblationWatcher | None = None) ->
     return summary
 
 
-def _run_cells(plan: AblationPlan, workers: int, watch: AblationWatcher) -> AblationSummary:
+def _left(plan: AblationPlan) -> list[Cell]:
     retry = plan.config.finetune.train.retry_collapsed
-    left = [cell for cell in plan.cells if not is_finished(cell, retry_collapsed=retry)]
+    return [cell for cell in plan.cells if not is_finished(cell, retry_collapsed=retry)]
+
+
+def _run_cells(plan: AblationPlan, left: list[Cell], workers: int, watch: AblationWatcher) -> AblationSummary:
     watch.planned(left, finished=len(plan.cells) - len(left), workers=workers)
     if plan.config.keep_models:
         _tell_of_models_gone(plan, left)
     results = _write(plan)
     if workers > 1:
         # Every worker trains a model first, so that all models are trained beside others.
-        left.sort(key=lambda cell: isinstance(cell, FinetuneCell))
+        left = sorted(left, key=lambda cell: isinstance(cell, FinetuneCell))
     todo = Todo(left)
     unfinished: list[Outcome] = []
     stopped_by = None
@@ -131,7 +137,7 @@ def _figure_of(cell: Cell, results: AblationResults) -> str:
 def _make_folder(path: Path) -> bool:
     """Whether the folder is new."""
     is_new = not path.exists()
-    if not is_new and not (path / CONFIG_FILE).is_file() and _holds_other_files(path):
+    if not is_new and not (path / COMPARISON_FILE).is_file() and _holds_other_files(path):
         raise ConfigError(f"{path} exists and holds no comparison: choose another --output-dir")
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -157,7 +163,7 @@ def _pin(plan: AblationPlan) -> None:
     Raises:
         ConfigError: it holds another comparison, or results of other tasks under the same names.
     """
-    file = plan.path / CONFIG_FILE
+    file = plan.path / COMPARISON_FILE
     if file.is_file():
         begun = validate_config(AblateConfig, read_yaml(file), source=str(file))
         if begun.table != plan.config.table:

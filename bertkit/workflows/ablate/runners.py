@@ -156,7 +156,8 @@ class Slot:
             outcome = given.future.result()
         except BrokenProcessPool:
             self.close()
-            outcome = Outcome(given.cell.key, "lost", reason=f"its worker was killed or crashed: see {self._log}")
+            reason = f"its worker was killed or crashed: see {self._log}; the same command goes on"
+            outcome = Outcome(given.cell.key, "lost", reason=reason)
         if stopped_by is not None and outcome.state in ("stopped", "lost"):
             # What the worker heard was this process' way to say it.
             outcome = replace(outcome, state="stopped", reason=stopped_by.name)

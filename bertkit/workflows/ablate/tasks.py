@@ -36,8 +36,10 @@ def find_compared(text: str, *, data_dir: Path | None, metric: str | None = None
     metric: the figure of the table; None: that of the paper's tables, or else the task's.
 
     Raises:
-        TaskError: there is no such task, or its files are not there.
+        TaskError: there is no such task, the entry is empty, or its files are not there.
     """
+    if not text:
+        raise TaskError("an entry of --tasks is empty: take out the comma beside it, or leave --tasks out")
     train, evaluate = _own_paths(text)
     if train is not None:
         return _own(train, evaluate)

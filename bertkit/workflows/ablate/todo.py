@@ -32,4 +32,7 @@ class Todo:
             return []
         without = [each for each in self._left if isinstance(each, FinetuneCell) and each.model == cell]
         self._left = [each for each in self._left if each not in without]
-        return [(each, Outcome(each.key, "skipped", reason=f"there is no model {cell.key}")) for each in without]
+        reason = f"there is no model {cell.key}"
+        if outcome.state == "lost":
+            reason = f"the model {cell.key} was lost with its worker, and the same command goes on with it"
+        return [(each, Outcome(each.key, "skipped", reason=reason)) for each in without]

@@ -93,7 +93,7 @@ def check_devices() -> list[Check]:
     precision = resolve_precision("auto", device=torch.device("cpu"))
     text = (
         f"{cores} cores, {threads} threads of torch, {free / 1e9:.1f} of {total / 1e9:.1f} GB of memory free, "
-        f" precision {precision} unless set"
+        f"precision {precision} unless set"
     )
     processor = Check("processor", "ok", text)
     if threads > cores:

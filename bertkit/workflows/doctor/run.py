@@ -1,15 +1,18 @@
 """How a run stands: finished, under way or stopped, and what its figures give reason to look at."""
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 
 from bertkit.errors import BertkitError, CheckpointError
 from bertkit.train.checkpoint import DamagedCheckpointError, list_checkpoints, open_checkpoint
-from bertkit.train.tracking import read_metrics
+from bertkit.train.tracking import ReadLog, read_log
 from bertkit.workflows.doctor.machine import check_folder
 from bertkit.workflows.doctor.outcome import Check
 from bertkit.workflows.health import bands_of, findings
+from bertkit.workflows.published import read_finished
 from bertkit.workflows.runs import RunFolder, newest_run
+from bertkit.workflows.several import require_one_run
+from bertkit.workflows.sound import require_sound
 
 
 def check_run(run_path: Path | None) -> list[Check]:
@@ -25,27 +28,27 @@ def check_run(run_path: Path | None) -> list[Check]:
             return [Check("newest run", "ok", "there is none under runs/ yet")]
     else:
         run = RunFolder(run_path)
-        if not run.is_run() and run.results_file.is_file():
-            raise CheckpointError(f"{run.path} holds several runs: name one of the folders in it")
+        require_one_run(run)
         if not run.is_run():
             raise CheckpointError(f"{run.path} is not a run folder: it has no config.yaml and environment.json")
     name = str(run.path)
     disk = check_folder(f"disk of {name}", run.path)
     try:
-        return [Check(name, "ok", _state(run)), disk, *_damaged(run), *_symptoms(run)]
+        return [Check(name, "ok", _state(run)), disk, *_damaged(run), *_lost(run), *_symptoms(run)]
     except BertkitError as error:
         # What is said of the machine is wanted then most of all.
         return [Check(name, "problem", str(error)), disk]
 
 
 def _state(run: RunFolder) -> str:
-    rows = read_metrics(run.metrics_file) if run.metrics_file.is_file() else []
-    step = f"step {max((row['step'] for row in rows), default=0):,}"
+    step = f"step {max((row['step'] for row in _log(run).rows), default=0):,}"
     in_use = run.is_in_use()
     if in_use is not False:
         return f"under way, {step} logged" if in_use else f"perhaps under way (its lock cannot be tried), {step} logged"
     if run.results_file.is_file():
-        return f"finished, {step}"
+        return f"finished, {step}" if _log(run).rows else "finished"
+    if _has_lost_results(run):
+        return "finished"
     saved = list_checkpoints(run.checkpoints)
     if saved:
         return f"stopped, {step} logged, {saved[0].name} saved: the same command goes on from there"
@@ -64,10 +67,70 @@ def _damaged(run: RunFolder) -> list[Check]:
     return checks
 
 
+def _lost(run: RunFolder) -> list[Check]:
+    """Files of a finished run that are gone or damaged, each with what to do; a run under way has yet to write them."""
+    if run.is_in_use() is not False:
+        return []
+    if _has_lost_results(run):
+        text = f"{run.results_file} is gone: put it back, or run the same command again, which trains anew"
+        return [Check("results.json", "problem", text)]
+    if not run.results_file.is_file():
+        return _lost_of_log(run)
+    looks = {"results.json": read_finished, "export": _require_export}
+    return [*(lost for name, look in looks.items() if (lost := _refused(name, look, run))), *_lost_of_log(run)]
+
+
+def _has_lost_results(run: RunFolder) -> bool:
+    """Whether there is an export of nothing that it could be of but a finished run's last or best checkpoint."""
+    return run.export.is_dir() and not run.results_file.is_file() and not list_checkpoints(run.checkpoints)
+
+
+def _refused(name: str, look: Callable[[RunFolder], object], run: RunFolder) -> Check | None:
+    try:
+        look(run)
+    except CheckpointError as error:
+        return Check(name, "problem", str(error))
+    return None
+
+
+def _require_export(run: RunFolder) -> None:
+    """Make sure that a finished run's export is there and is its model; that of pre-training can be made anew.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    files = [run.export / name for name in ("config.json", "tokenizer.json")]
+    gone = [path for path in (run.export, *files) if not path.exists()]
+    if gone and not run.is_finetuning():
+        anew = f", or run bertkit export {run.path} again" if list_checkpoints(run.checkpoints) else ""
+        raise CheckpointError(f"{gone[0]} is gone: put it back{anew}")
+    require_sound(run)
+
+
+def _lost_of_log(run: RunFolder) -> list[Check]:
+    """The log, without which there are no curves; the model does not need it."""
+    log = _log(run)
+    if run.results_file.is_file() and not log.rows:
+        state = "damaged" if run.metrics_file.is_file() else "gone"
+        text = f"{run.metrics_file} is {state}: put it back, or do without curves"
+    elif log.num_damaged:
+        lines = "1 line is" if log.num_damaged == 1 else f"{log.num_damaged:,} lines are"
+        text = f"{run.metrics_file}: {lines} damaged: put it back, or do without what they say"
+    else:
+        return []
+    return [Check("metrics.jsonl", "warning", text)]
+
+
+def _log(run: RunFolder) -> ReadLog:
+    return read_log(run.metrics_file) if run.metrics_file.is_file() else ReadLog([], 0)
+
+
 def _symptoms(run: RunFolder) -> list[Check]:
     if run.is_finetuning():
         return _collapse(run)
     found = findings(run)
+    if not found and not _log(run).rows:
+        return []
     if not found:
         compared = any(bands_of(run).values())
         usual = "its figures are where those of runs of its size are"
@@ -77,8 +140,8 @@ def _symptoms(run: RunFolder) -> list[Check]:
 
 def _collapse(run: RunFolder) -> list[Check]:
     try:
-        collapsed = json.loads(run.results_file.read_text(encoding="utf-8")).get("collapsed")
-    except (OSError, ValueError, AttributeError):
+        collapsed = run.read_results()["collapsed"]
+    except CheckpointError:
         return []
     if not collapsed:
         return [Check("health", "ok", "the run did not collapse")]

@@ -15,14 +15,15 @@ from bertkit.workflows.pinned import open_pinned_store
 from bertkit.workflows.runs import RunFolder
 
 
-def reference_of(store: TokenStore, architecture: Any, *, from_scratch: bool) -> Reference:
-    """What a run on `store` is judged by; `architecture`: a config with the canonical names of transformers."""
+def reference_of(store: TokenStore, config: PretrainConfig) -> Reference:
+    """What a run of `config` on `store` is judged by."""
     return Reference(
-        num_parameters=encoder_parameters(architecture),
+        num_parameters=encoder_parameters(config.model),
         unigram_entropy=unigram_entropy(store),
-        from_scratch=from_scratch,
+        from_scratch=config.train.init_from is None,
         unknown_share=store.manifest.unknown_share,
         duplicate_line_share=store.manifest.duplicate_line_share,
+        next_sentence=config.pairs.next_sentence == "nsp",
     )
 
 
@@ -69,19 +70,23 @@ def bands_of(run: RunFolder) -> dict[str, list[BandPoint]]:
             tokens=tokens,
         )
         for figure in FIGURES
-        if any(figure in row for row in rows)
+        if reference.judges(figure) and any(figure in row for row in rows)
     }
 
 
 def _reference(run: RunFolder) -> Reference:
     config = run.read_config(PretrainConfig)
-    from_scratch = config.train.init_from is None
     try:
-        return reference_of(open_pinned_store(config, run), config.model, from_scratch=from_scratch)
+        return reference_of(open_pinned_store(config, run), config)
     except CorpusError:
         # A store may be gone when its run is looked at; held-out scores tell of its words too.
         entropies = [row["heldout_unigram_entropy"] for row in _rows(run) if "heldout_unigram_entropy" in row]
-        return Reference(encoder_parameters(config.model), _entropy_of_results(run, entropies), from_scratch)
+        return Reference(
+            encoder_parameters(config.model),
+            _entropy_of_results(run, entropies),
+            from_scratch=config.train.init_from is None,
+            next_sentence=config.pairs.next_sentence == "nsp",
+        )
 
 
 def _entropy_of_results(run: RunFolder, logged: list[float]) -> float | None:

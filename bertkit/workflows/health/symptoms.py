@@ -40,8 +40,8 @@ class Finding:
 class Reference:
     """What a run's figures are judged by; without a unigram entropy (nats) there are no bands for its loss.
 
-    A run that goes on from a trained model has none either, nor has one that learns words that are yet to come: healthy
-    runs of it have not been measured.
+    A run that goes on from a trained model has none either, nor has one that learns words that are yet to come, nor
+    have figures of the order of sentences (`next_sentence` is False): healthy runs of these have not been measured.
     """
 
     num_parameters: int
@@ -49,10 +49,15 @@ class Reference:
     from_scratch: bool = True
     unknown_share: float = 0.0
     duplicate_line_share: float = 0.0
+    next_sentence: bool = True
+
+    def judges(self, figure: str) -> bool:
+        """Whether there is a band for the figure at all."""
+        return figure != "nsp_accuracy" or self.next_sentence
 
     def band(self, figure: str, row: Mapping[str, Any]) -> BandPoint | None:
         """The band of a figure at a row of the log."""
-        if not self.from_scratch or self.unigram_entropy is None or "mlm_loss" not in row:
+        if not self.from_scratch or self.unigram_entropy is None or "mlm_loss" not in row or not self.judges(figure):
             return None
         points = bands(
             figure,

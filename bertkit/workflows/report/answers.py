@@ -110,6 +110,8 @@ class AnswerReport:
             f"Best F1 {100 * curve.f1[best]:.1f} % at {curve.thresholds[best]:.3f}"
             + ("" if used is None else f"; in use: {used:.3f}")
             + ". Left of all scores every question is left without an answer, right of them each gets one."
+            # Whoever took it for a threshold of this curve would answer nearly everything.
+            + (" No answer to everything is best, whose threshold the official script calls 0." if best == 0 else "")
         )
         return Chart(
             "threshold", "Scores by null threshold", series,

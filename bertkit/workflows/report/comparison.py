@@ -12,7 +12,7 @@ from bertkit.workflows.report.charts import Chart
 from bertkit.workflows.report.curves import Logged, finetuning_charts, optimisation_charts, pretraining_charts
 from bertkit.workflows.report.facts import flat, shown
 from bertkit.workflows.report.finetuning import figures_of, forms_of
-from bertkit.workflows.report.subjects import Subject
+from bertkit.workflows.report.subjects import Subject, title_of_pairs
 from bertkit.workflows.report.svg import picture
 
 _MOST_OVERLAID: Final = 12
@@ -25,8 +25,8 @@ _HELDOUT_NAMES: Final = {
     "lm_accuracy": "LM accuracy",
     "lm_perplexity": "LM perplexity",
     "unigram_entropy": "loss of word frequencies alone",
-    "nsp_loss": "next sentence loss",
-    "nsp_accuracy": "next sentence accuracy",
+    "nsp_loss": "{pairs} loss",
+    "nsp_accuracy": "{pairs} accuracy",
     "nsp_majority": "accuracy of always the same answer",
 }
 
@@ -37,7 +37,7 @@ def comparison_chapter(subjects: Sequence[Subject], title: str, salt: str) -> Ch
     drawn = subjects[:_MOST_OVERLAID]
     logged = [Logged(subject.name, subject.history) for subject in drawn]
     pretrained = [each for each, subject in zip(logged, drawn, strict=True) if not subject.is_finetuning]
-    charts: list[Chart] = pretraining_charts(pretrained) if pretrained else []
+    charts: list[Chart] = pretraining_charts(pretrained, pairs=title_of_pairs(drawn)) if pretrained else []
     for task, of_task in _by_task(drawn).items():
         figures = _figures_in_common(of_task)
         runs = [Logged(subject.name, subject.history) for subject in of_task]
@@ -96,7 +96,7 @@ def _figures(subject: Subject) -> dict[str, Number]:
         }
     heldout: Mapping[str, Any] = results.get("heldout", {})
     return {
-        _HELDOUT_NAMES.get(name, name): Number(
+        _HELDOUT_NAMES.get(name, name).format(pairs=title_of_pairs([subject])): Number(
             f"{100 * value:.1f} %" if "accuracy" in name or "majority" in name else f"{value:,.3f}", value
         )
         for name, value in heldout.items()

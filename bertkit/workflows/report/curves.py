@@ -17,8 +17,8 @@ _PRETRAINING: Final[tuple[tuple[str, str, str, Form, tuple[str, str] | None], ..
     ("mlm_accuracy", "Masked LM accuracy", "", "percent", None),
     ("lm_loss", "LM loss", "nats", "plain", ("word frequencies alone", "unigram_entropy")),
     ("lm_accuracy", "LM accuracy", "", "percent", None),
-    ("nsp_accuracy", "Next sentence accuracy", "", "percent", ("always the same answer", "nsp_majority")),
-    ("nsp_loss", "Next sentence loss", "nats", "plain", None),
+    ("nsp_accuracy", "{pairs} accuracy", "", "percent", ("always the same answer", "nsp_majority")),
+    ("nsp_loss", "{pairs} loss", "nats", "plain", None),
 )
 _OPTIMISATION: Final[tuple[tuple[str, str, str, Form], ...]] = (
     ("learning_rate", "Learning rate", "", "plain"),
@@ -36,9 +36,12 @@ class Logged:
     bands: Mapping[str, Sequence[BandPoint]] = field(default_factory=dict)
 
 
-def pretraining_charts(runs: Sequence[Logged]) -> list[Chart]:
-    """Losses and accuracies of one run, or of several over one another."""
-    charts = [_pretraining_chart(runs, *figure) for figure in _PRETRAINING]
+def pretraining_charts(runs: Sequence[Logged], *, pairs: str) -> list[Chart]:
+    """Losses and accuracies of one run, or of several over one another; `pairs`: what is learned of pairs."""
+    charts = [
+        _pretraining_chart(runs, key, title.format(pairs=pairs.capitalize()), unit, form, level)
+        for key, title, unit, form, level in _PRETRAINING
+    ]
     return [chart for chart in charts if chart.series]
 
 

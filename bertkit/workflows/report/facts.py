@@ -25,7 +25,9 @@ def status_of(subject: Subject) -> str:
 
 
 def log_notes(subject: Subject) -> list[Block]:
-    """That lines of the log are damaged, if some are."""
+    """That the log or lines of it are damaged, if they are."""
+    if subject.history.is_lost:
+        return [Note("metrics.jsonl is missing or damaged: there are no curves of the run.", "warning")]
     number = subject.history.num_damaged
     if not number:
         return []

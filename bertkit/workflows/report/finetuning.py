@@ -12,6 +12,7 @@ from bertkit.workflows.report.parts import percent
 from bertkit.workflows.report.predictions import prediction_sections, scores_on_other_data
 from bertkit.workflows.report.subjects import Subject
 from bertkit.workflows.report.svg import picture
+from bertkit.workflows.selection import collapse_remedy
 
 _MOST_FIGURES: Final = 6
 
@@ -102,7 +103,8 @@ def _findings(subject: Subject) -> list[Block]:
         return [Note("The run is not finished: the same bertkit finetune command goes on with it.", "warning")]
     found: list[Block] = []
     if results["collapsed"]:
-        text = f"The run collapsed: {results['collapsed']}. Try --recipe stable, or --set train.retry_collapsed=3."
+        remedy = collapse_remedy(subject.config.get("model") or {})
+        text = f"The run collapsed: {results['collapsed']}. {remedy[0].upper()}{remedy[1:]}."
         found.append(Note(text, "warning"))
     if results.get("share_cut", 0) >= 0.01:
         share = f"{100 * results['share_cut']:.1f} %"

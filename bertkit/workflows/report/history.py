@@ -38,12 +38,13 @@ class Curve:
 class History:
     """The rows of `metrics.jsonl`: means over training windows, and evaluations between them.
 
-    num_damaged: lines that could not be read and are left out.
+    num_damaged: lines that could not be read and are left out. is_lost: not one row is left.
     """
 
     training: Sequence[Mapping[str, Any]]
     evaluations: Sequence[Mapping[str, Any]]
     num_damaged: int = 0
+    is_lost: bool = False
 
     def curve(self, name: str) -> Curve:
         """A figure wherever it was logged, thinned to `MOST_POINTS` means; values that are no numbers are left out."""
@@ -78,12 +79,19 @@ class History:
 def read_history(run: RunFolder, results: Mapping[str, Any]) -> History:
     """What is in `metrics.jsonl`, and the final scores of pre-training; nothing where there is nothing."""
     log = read_log(run.metrics_file) if run.metrics_file.is_file() else ReadLog([], 0)
+    if not log.rows:
+        return History([], [], log.num_damaged, is_lost=bool(results) or _is_other_than_cut_short(run))
     rows = list(map(numbers_of, log.rows))
     evaluations = [row for row in rows if "loss" not in row]
     heldout = {f"heldout_{name}": value for name, value in results.get("heldout", {}).items()}
     if heldout and all(row["step"] < results["step"] for row in evaluations):
         evaluations.append({"step": results["step"], **heldout})
     return History([row for row in rows if _is_window(row)], evaluations, log.num_damaged)
+
+
+def _is_other_than_cut_short(run: RunFolder) -> bool:
+    """Whether a log without a whole row holds more than the beginning of the first, which a kill leaves."""
+    return run.metrics_file.is_file() and run.metrics_file.read_bytes()[:1] not in (b"", b"{")
 
 
 def _is_window(row: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from bertkit.workflows.report.pretraining import pretraining_chapter
 from bertkit.workflows.report.render import render
 from bertkit.workflows.report.subjects import Subject, find_runs, read_subjects
 from bertkit.workflows.runs import kept_whole
+from bertkit.workflows.several import COMPARISON_FILE
 from bertkit.workflows.watch import Unwatched, Watcher
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ def write_report(
     folders = find_runs(paths)
     subjects = read_subjects(folders)
     output = _place(output, paths, folders)
+    if output.name == REPORT_FILE and (output.parent / COMPARISON_FILE).is_file():
+        raise ConfigError(f"{output} is the report of a comparison, by bertkit ablate: name another page with --output")
     title = _title(paths, subjects)
     chapters = []
     if len(subjects) > 1:

@@ -12,7 +12,7 @@ from bertkit.workflows.report.blocks import Block, Chapter, MaskedWords, Note, R
 from bertkit.workflows.report.curves import Logged, optimisation_charts, pretraining_charts
 from bertkit.workflows.report.facts import amount, log_notes, settings_section, status_of
 from bertkit.workflows.report.guessed_words import guessed_words
-from bertkit.workflows.report.subjects import Subject
+from bertkit.workflows.report.subjects import Subject, title_of_pairs
 from bertkit.workflows.report.svg import picture
 
 logger = logging.getLogger(__name__)
@@ -32,12 +32,12 @@ _HOW_TO_READ: Final = (
 def pretraining_chapter(subject: Subject, salt: str) -> Chapter:
     """All that is known of a run of pre-training."""
     logged = Logged(subject.name, subject.history, _bands(subject))
-    curves = [picture(chart, salt) for chart in pretraining_charts([logged])]
+    curves = [picture(chart, salt) for chart in pretraining_charts([logged], pairs=title_of_pairs([subject]))]
     optimisation = [picture(chart, salt) for chart in optimisation_charts([logged])]
-    nothing: list[Block] = [Note("The run has logged nothing yet.", "warning")]
+    shown: list[Block] = [Row(curves)] if curves else [Note("The run has logged nothing yet.", "warning")]
     sections = [
         Section("Summary", [Tiles(_tiles(subject)), *_health(subject, logged), *log_notes(subject)]),
-        Section("Loss and accuracy", [Row(curves)] if curves else nothing, _lead(logged)),
+        *([] if subject.history.is_lost else [Section("Loss and accuracy", shown, _lead(logged))]),
         *([Section("Optimisation", [Row(optimisation, narrow=True)])] if optimisation else []),
         *_words(subject),
         settings_section(subject),
@@ -63,7 +63,7 @@ def _tiles(subject: Subject) -> list[Tile]:
     if "nsp_accuracy" in heldout:
         tiles.append(
             Tile(
-                "Next sentence accuracy, held-out",
+                f"{title_of_pairs([subject]).capitalize()} accuracy, held-out",
                 f"{100 * heldout['nsp_accuracy']:.1f} %",
                 f"always the same answer: {100 * heldout['nsp_majority']:.1f} %",
             )
@@ -104,7 +104,8 @@ def _health(subject: Subject, logged: Logged) -> list[Block]:
     except BertkitError as error:
         return [Note(f"The health of the run cannot be told: {error}.", "warning")]
     if not found:
-        return [_nothing_found(subject, logged)]
+        # Where the log is lost, nothing could stand out.
+        return [] if subject.history.is_lost else [_nothing_found(subject, logged)]
     return [Note(_said(each), "warning") for each in found]
 
 

@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bertkit.config.load import read_yaml
+from bertkit.config.schema import PretrainConfig
 from bertkit.errors import CheckpointError, ConfigError
+from bertkit.workflows.objectives import objective_of
 from bertkit.workflows.report.history import History, read_history
 from bertkit.workflows.runs import RunFolder, newest_run
+from bertkit.workflows.several import require_known_files, runs_in
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,22 @@ class Subject:
         return "task" in self.config
 
 
+def title_of_pairs(subjects: Sequence[Subject]) -> str:
+    """What figures of pairs are called: next sentence, sentence order, or both where runs differ."""
+    titles = []
+    for subject in subjects:
+        # A damaged config costs no more than the right word.
+        with suppress(KeyError, TypeError, ValueError):
+            titles.append(objective_of(subject.config).pairs_title)
+    return " or ".join(filter(None, dict.fromkeys(titles))) or "next sentence"
+
+
 def find_runs(paths: Sequence[Path]) -> list[Path]:
     """The folders of the runs that `paths` name: runs themselves, or folders of runs; the newest run for none.
 
     Raises:
         ConfigError: a folder is not there, or holds no run.
+        CheckpointError: a run has lost a file it is known by.
     """
     if not paths:
         return [newest_run().path]
@@ -50,6 +65,7 @@ def read_subjects(paths: Sequence[Path]) -> list[Subject]:
 
     Raises:
         CheckpointError: a file of a run is damaged.
+        ConfigError: its config is.
     """
     return [_read(path, name) for path, name in zip(paths, short_names(paths), strict=True)]
 
@@ -69,8 +85,8 @@ def _runs_in(path: Path) -> list[Path]:
         raise ConfigError(f"{path} does not exist: name the folder of a run")
     if RunFolder(path).is_run():
         return [path]
-    runs = sorted({file.parent for depth in ("*", "*/*") for file in path.glob(f"{depth}/config.yaml")})
-    runs = [each for each in runs if RunFolder(each).is_run()]
+    require_known_files(RunFolder(path))
+    runs = runs_in(path)
     if not runs:
         raise ConfigError(f"{path} holds no run: name a folder that bertkit pretrain or bertkit finetune wrote")
     return runs
@@ -80,16 +96,18 @@ def _read(path: Path, name: str) -> Subject:
     run = RunFolder(path)
     results: dict[str, Any] = {}
     if run.results_file.is_file():
-        results = run.read_results() if run.is_finetuning() else _read_pretraining_results(run.results_file)
+        results = run.read_results() if run.is_finetuning() else _read_pretraining_results(run)
     config = read_yaml(run.config_file)
     environment = _read_json(run.path / "environment.json")
     return Subject(name, run, config, environment, results, read_history(run, results))
 
 
-def _read_pretraining_results(path: Path) -> dict[str, Any]:
-    results = _read_json(path)
+def _read_pretraining_results(run: RunFolder) -> dict[str, Any]:
+    results = _read_json(run.results_file)
     if not isinstance(results.get("heldout"), dict) or not isinstance(results.get("step"), int):
-        raise CheckpointError(f"{path} is damaged: run bertkit evaluate {path.parent}")
+        # Without its sections the config of fine-tuning is taken for one of pre-training, and the results are not.
+        run.read_config(PretrainConfig)
+        raise CheckpointError(f"{run.results_file} is damaged: run bertkit evaluate {run.path}")
     return results
 
 

@@ -182,6 +182,9 @@ async def _body(request: Request, limits: Limits) -> dict[str, Any]:
         raise RequestError(f"the request did not arrive within {limits.seconds:g} s", 408) from None
     try:
         body = json.loads(content)
+    except UnicodeDecodeError as error:
+        where = f"byte {error.start:,} is 0x{content[error.start]:02x}"
+        raise RequestError(f"the request is not UTF-8 ({where}): encode the JSON as UTF-8") from None
     except (ValueError, RecursionError) as error:
         reason = f": {error}" if isinstance(error, json.JSONDecodeError) else ""
         raise RequestError(f"the request is not valid JSON{reason}") from None

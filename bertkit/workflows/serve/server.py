@@ -97,9 +97,7 @@ def open_served(source: str) -> Served:
         ConfigError: there is no such model, or it has no head.
         CheckpointError: the run is not finished.
     """
-    run = RunFolder(Path(source))
-    is_suite = not run.is_run() and (run.path / "results.json").is_file()
-    if not run.is_finetuning() and not is_suite and _fills_masks(source):
+    if not RunFolder(Path(source)).is_finetuning() and _fills_masks(source):
         return MaskModel.open(source)
     return HeadModel(open_finetuned(source, precision=prediction_precision()))
 
