@@ -56,8 +56,6 @@ def open_finetuned(source: str, *, precision: Literal["auto", "fp32", "bf16", "f
     """
     run = RunFolder(Path(source))
     own = run.read_config(FinetuneConfig) if run.is_finetuning() else None
-    if own is not None:
-        run.require_model()
     model_config = open_bert_config(source)
     problem = _problem_of(source, model_config)
     with refused_as(ConfigError, f"{source} describes its options or labels in config.json as bertkit never would"):

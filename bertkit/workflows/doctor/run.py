@@ -34,19 +34,20 @@ def check_run(run_path: Path | None) -> list[Check]:
     name = str(run.path)
     disk = check_folder(f"disk of {name}", run.path)
     try:
-        return [Check(name, "ok", _state(run)), disk, *_damaged(run), *_lost(run), *_symptoms(run)]
+        log = read_log(run.metrics_file) if run.metrics_file.is_file() else ReadLog([], 0)
+        return [Check(name, "ok", _state(run, log)), disk, *_damaged(run), *_lost(run, log), *_symptoms(run, log)]
     except BertkitError as error:
         # What is said of the machine is wanted then most of all.
         return [Check(name, "problem", str(error)), disk]
 
 
-def _state(run: RunFolder) -> str:
-    step = f"step {max((row['step'] for row in _log(run).rows), default=0):,}"
+def _state(run: RunFolder, log: ReadLog) -> str:
+    step = f"step {max((row['step'] for row in log.rows), default=0):,}"
     in_use = run.is_in_use()
     if in_use is not False:
         return f"under way, {step} logged" if in_use else f"perhaps under way (its lock cannot be tried), {step} logged"
     if run.results_file.is_file():
-        return f"finished, {step}" if _log(run).rows else "finished"
+        return f"finished, {step}" if log.rows else "finished"
     if _has_lost_results(run):
         return "finished"
     saved = list_checkpoints(run.checkpoints)
@@ -67,7 +68,7 @@ def _damaged(run: RunFolder) -> list[Check]:
     return checks
 
 
-def _lost(run: RunFolder) -> list[Check]:
+def _lost(run: RunFolder, log: ReadLog) -> list[Check]:
     """Files of a finished run that are gone or damaged, each with what to do; a run under way has yet to write them."""
     if run.is_in_use() is not False:
         return []
@@ -75,9 +76,9 @@ def _lost(run: RunFolder) -> list[Check]:
         text = f"{run.results_file} is gone: put it back, or run the same command again, which trains anew"
         return [Check("results.json", "problem", text)]
     if not run.results_file.is_file():
-        return _lost_of_log(run)
+        return _lost_of_log(run, log)
     looks = {"results.json": read_finished, "export": _require_export}
-    return [*(lost for name, look in looks.items() if (lost := _refused(name, look, run))), *_lost_of_log(run)]
+    return [*(lost for name, look in looks.items() if (lost := _refused(name, look, run))), *_lost_of_log(run, log)]
 
 
 def _has_lost_results(run: RunFolder) -> bool:
@@ -107,9 +108,8 @@ def _require_export(run: RunFolder) -> None:
     require_sound(run)
 
 
-def _lost_of_log(run: RunFolder) -> list[Check]:
+def _lost_of_log(run: RunFolder, log: ReadLog) -> list[Check]:
     """The log, without which there are no curves; the model does not need it."""
-    log = _log(run)
     if run.results_file.is_file() and not log.rows:
         state = "damaged" if run.metrics_file.is_file() else "gone"
         text = f"{run.metrics_file} is {state}: put it back, or do without curves"
@@ -121,15 +121,11 @@ def _lost_of_log(run: RunFolder) -> list[Check]:
     return [Check("metrics.jsonl", "warning", text)]
 
 
-def _log(run: RunFolder) -> ReadLog:
-    return read_log(run.metrics_file) if run.metrics_file.is_file() else ReadLog([], 0)
-
-
-def _symptoms(run: RunFolder) -> list[Check]:
+def _symptoms(run: RunFolder, log: ReadLog) -> list[Check]:
     if run.is_finetuning():
         return _collapse(run)
     found = findings(run)
-    if not found and not _log(run).rows:
+    if not found and not log.rows:
         return []
     if not found:
         compared = any(bands_of(run).values())

@@ -95,8 +95,9 @@ def _figures(subject: Subject) -> dict[str, Number]:
             if isinstance(value, float)
         }
     heldout: Mapping[str, Any] = results.get("heldout", {})
+    pairs = title_of_pairs([subject])
     return {
-        _HELDOUT_NAMES.get(name, name).format(pairs=title_of_pairs([subject])): Number(
+        _HELDOUT_NAMES.get(name, name).format(pairs=pairs): Number(
             f"{100 * value:.1f} %" if "accuracy" in name or "majority" in name else f"{value:,.3f}", value
         )
         for name, value in heldout.items()
